@@ -1,0 +1,68 @@
+//! What an analyzer found.
+
+use crate::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What an analyzer found in an image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Analysis {
+    /// Who says so.
+    pub analyzer: Analyzer,
+    /// The best label.
+    pub label: String,
+    /// How sure the analyzer is of it, in percent: 0 to 100.
+    pub confidence: f64,
+    /// The best labels with their confidence, best first; may be empty.
+    #[serde(default)]
+    pub scores: Vec<Score>,
+    /// What can be said of the image without a classifier.
+    pub properties: Properties,
+}
+
+/// An analyzer by name and version, so that a simulated result is never mistaken for a real one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Analyzer {
+    /// Its name, such as `simulated`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The SHA-256 of the model file, if it has one.
+    #[serde(default)]
+    pub model: Option<Digest>,
+}
+
+/// A label and how sure the analyzer is of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The label.
+    pub label: String,
+    /// In percent: 0 to 100.
+    pub confidence: f64,
+}
+
+/// What can be said of an image without a classifier.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Properties {
+    /// The format's name in lower case, told by content: `jpeg png gif webp bmp tiff`.
+    pub format: String,
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+    /// Whatever else an analyzer of somebody else's wants to say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, Scalar>,
+}
+
+/// A single value of [`Properties::extra`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scalar {
+    /// Yes or no.
+    Bool(bool),
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(String),
+}

@@ -1,0 +1,195 @@
+//! Strategies that make any value of each type, for property tests.
+
+use crate::{
+    Analysis, Analyzer, Cursor, Digest, ErrorCode, Failure, FailureReason, HistoryFilter, Job,
+    JobId, JobRecord, JobResult, JobState, Limits, Outcome, Owner, Priority, Properties, Scalar,
+    Score, ServerId, Timestamp,
+};
+use proptest::{
+    collection::{btree_map, vec},
+    num::f64::NORMAL,
+    option,
+    prelude::*,
+    sample::select,
+};
+
+/// Any job id.
+pub fn job_id() -> impl Strategy<Value = JobId> {
+    any::<[u8; 16]>().prop_map(JobId::from_bytes)
+}
+
+/// Any server id.
+pub fn server_id() -> impl Strategy<Value = ServerId> {
+    any::<[u8; 16]>().prop_map(ServerId::from_bytes)
+}
+
+/// Any digest.
+pub fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from_bytes)
+}
+
+/// Any time.
+pub fn timestamp() -> impl Strategy<Value = Timestamp> {
+    any::<i64>().prop_map(Timestamp::from_micros)
+}
+
+/// Any owner.
+pub fn owner() -> impl Strategy<Value = Owner> {
+    "[a-zA-Z0-9._@-]{1,64}".prop_filter_map("an owner", |text| text.parse().ok())
+}
+
+/// Any priority.
+pub fn priority() -> impl Strategy<Value = Priority> {
+    (0..=Priority::MAX).prop_filter_map("a priority", Priority::new)
+}
+
+/// Any state.
+pub fn state() -> impl Strategy<Value = JobState> {
+    select(vec![JobState::Queued, JobState::Done, JobState::Failed])
+}
+
+/// Any error code.
+pub fn error_code() -> impl Strategy<Value = ErrorCode> {
+    select(ErrorCode::ALL)
+}
+
+/// Any job.
+pub fn job() -> impl Strategy<Value = Job> {
+    let ids = (job_id(), owner(), digest(), server_id());
+    (ids, any::<String>(), any::<u64>(), priority(), timestamp()).prop_map(
+        |((id, owner, sha256, server), name, size, priority, submitted_at)| Job {
+            id,
+            owner,
+            sha256,
+            name,
+            size,
+            priority,
+            submitted_at,
+            server,
+        },
+    )
+}
+
+fn analyzer() -> impl Strategy<Value = Analyzer> {
+    (any::<String>(), any::<String>(), option::of(digest())).prop_map(|(name, version, model)| {
+        Analyzer {
+            name,
+            version,
+            model,
+        }
+    })
+}
+
+fn scalar() -> impl Strategy<Value = Scalar> {
+    prop_oneof![
+        any::<bool>().prop_map(Scalar::Bool),
+        NORMAL.prop_map(Scalar::Number),
+        any::<String>().prop_map(Scalar::Text),
+    ]
+}
+
+fn properties() -> impl Strategy<Value = Properties> {
+    let extra = btree_map("[a-z_]{1,12}", scalar(), 0..4);
+    ("[a-z]{3,5}", any::<u32>(), any::<u32>(), extra).prop_map(|(format, width, height, extra)| {
+        Properties {
+            format,
+            width,
+            height,
+            extra,
+        }
+    })
+}
+
+/// Any analysis.
+pub fn analysis() -> impl Strategy<Value = Analysis> {
+    let score =
+        (any::<String>(), NORMAL).prop_map(|(label, confidence)| Score { label, confidence });
+    let scores = vec(score, 0..4);
+    (analyzer(), any::<String>(), NORMAL, scores, properties()).prop_map(
+        |(analyzer, label, confidence, scores, properties)| Analysis {
+            analyzer,
+            label,
+            confidence,
+            scores,
+            properties,
+        },
+    )
+}
+
+/// Any outcome.
+pub fn outcome() -> impl Strategy<Value = Outcome> {
+    let failure = (select(FailureReason::ALL), any::<String>())
+        .prop_map(|(reason, detail)| Failure { reason, detail });
+    prop_oneof![
+        analysis().prop_map(Outcome::Done),
+        failure.prop_map(Outcome::Failed)
+    ]
+}
+
+/// Any result.
+pub fn job_result() -> impl Strategy<Value = JobResult> {
+    let numbers = (any::<u32>(), any::<u32>(), any::<u64>(), any::<u64>());
+    (numbers, outcome(), option::of(any::<String>()), timestamp()).prop_map(
+        |((run, attempts, queued_us, analysis_us), outcome, worker, finished_at)| JobResult {
+            run,
+            outcome,
+            worker,
+            attempts,
+            queued_us,
+            analysis_us,
+            finished_at,
+        },
+    )
+}
+
+/// Any line of the history.
+pub fn job_record() -> impl Strategy<Value = JobRecord> {
+    (job(), option::of(job_result())).prop_map(|(job, result)| JobRecord { job, result })
+}
+
+/// Any cursor.
+pub fn cursor() -> impl Strategy<Value = Cursor> {
+    (timestamp(), job_id()).prop_map(|(submitted_at, job)| Cursor { submitted_at, job })
+}
+
+/// Any filter.
+pub fn filter() -> impl Strategy<Value = HistoryFilter> {
+    (
+        option::of(timestamp()),
+        option::of(timestamp()),
+        option::of(any::<String>()),
+        option::of(NORMAL),
+        option::of(state()),
+        option::of(any::<String>()),
+    )
+        .prop_map(
+            |(since, until, label, min_confidence, state, name)| HistoryFilter {
+                since,
+                until,
+                label,
+                min_confidence,
+                state,
+                name,
+            },
+        )
+}
+
+/// Any limits.
+pub fn limits() -> impl Strategy<Value = Limits> {
+    (
+        any::<u64>(),
+        any::<u32>(),
+        any::<u32>(),
+        any::<u32>(),
+        any::<u64>(),
+    )
+        .prop_map(
+            |(max_image, max_in_flight, max_watched, max_page, idle_ms)| Limits {
+                max_image,
+                max_in_flight,
+                max_watched,
+                max_page,
+                idle_ms,
+            },
+        )
+}

@@ -1,0 +1,74 @@
+//! What to show of the history.
+
+use crate::{JobId, JobRecord, JobState, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Which jobs of an owner to show: all conditions that are set must hold.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct HistoryFilter {
+    /// Submitted at this time or later.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Submitted before this time.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// With exactly this label.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// With at least this confidence, in percent.
+    #[serde(default)]
+    pub min_confidence: Option<f64>,
+    /// In this state.
+    #[serde(default)]
+    pub state: Option<JobState>,
+    /// Whose name begins so.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// A place in the history, newest first: what comes after it is older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cursor {
+    /// When the last job shown was submitted.
+    pub submitted_at: Timestamp,
+    /// The last job shown.
+    pub job: JobId,
+}
+
+impl Cursor {
+    /// The place of this job.
+    #[must_use]
+    pub const fn of(record: &JobRecord) -> Self {
+        Self {
+            submitted_at: record.job.submitted_at,
+            job: record.job.id,
+        }
+    }
+}
+
+impl HistoryFilter {
+    /// Whether this job is to be shown.
+    #[must_use]
+    pub fn matches(&self, record: &JobRecord) -> bool {
+        use crate::Outcome::Done;
+        let job = &record.job;
+        let analysis = match record.result.as_ref().map(|result| &result.outcome) {
+            Some(Done(analysis)) => Some(analysis),
+            _ => None,
+        };
+        self.since.is_none_or(|since| job.submitted_at >= since)
+            && self.until.is_none_or(|until| job.submitted_at < until)
+            && self.state.is_none_or(|state| record.state() == state)
+            && self
+                .name
+                .as_ref()
+                .is_none_or(|prefix| job.name.starts_with(prefix.as_str()))
+            && self
+                .label
+                .as_ref()
+                .is_none_or(|label| analysis.is_some_and(|found| found.label == *label))
+            && self
+                .min_confidence
+                .is_none_or(|least| analysis.is_some_and(|found| found.confidence >= least))
+    }
+}

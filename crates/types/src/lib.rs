@@ -1,0 +1,66 @@
+//! The words of imgsys: what every other crate talks about.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`ids`] | [`JobId`], [`ServerId`], [`Digest`], [`Owner`] |
+//! | [`time`] | [`Timestamp`], microseconds since 1970 |
+//! | [`job`] | [`Job`] (what was accepted), [`JobResult`] (what became of it), [`JobRecord`] (both) |
+//! | [`analysis`] | [`Analysis`], [`Analyzer`], [`Properties`] |
+//! | [`failure`] | [`Failure`] and its stable [`FailureReason`] |
+//! | [`error`] | [`ErrorCode`], the codes of the wire protocol |
+//! | [`limits`] | [`Limits`] that a server holds its clients to |
+//! | [`filter`] | [`HistoryFilter`], [`Cursor`] |
+//!
+//! Nothing here does I/O. Ids are written as bytes in binary formats (CBOR) and as text in
+//! others (JSON), so one type serves the wire, the queue and the database.
+
+pub mod analysis;
+#[cfg(feature = "proptest")]
+pub mod arbitrary;
+pub mod error;
+pub mod failure;
+pub mod filter;
+pub mod ids;
+pub mod job;
+pub mod limits;
+pub mod time;
+
+pub use analysis::{Analysis, Analyzer, Properties, Scalar, Score};
+pub use error::ErrorCode;
+pub use failure::{Failure, FailureReason};
+pub use filter::{Cursor, HistoryFilter};
+pub use ids::{Digest, IdError, JobId, Owner, ServerId};
+pub use job::{Job, JobRecord, JobResult, JobState, Outcome, Priority};
+pub use limits::Limits;
+pub use time::Timestamp;
+
+/// The longest image name that is kept, in bytes of UTF-8; longer ones are cut at a character.
+pub const MAX_NAME: usize = 1024;
+
+/// The name as it is kept: at most [`MAX_NAME`] bytes, without U+0000 (PostgreSQL has no place
+/// for it). Everything else stays as the client sent it; whoever prints a name cleans it.
+#[must_use]
+pub fn clean_name(name: &str) -> String {
+    let mut out = name.replace('\0', "\u{fffd}");
+    if out.len() > MAX_NAME {
+        let mut end = MAX_NAME;
+        while !out.is_char_boundary(end) {
+            end -= 1;
+        }
+        out.truncate(end);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_nul_and_excess() {
+        assert_eq!(clean_name("a\0b.jpg"), "a\u{fffd}b.jpg");
+        let long = "é".repeat(MAX_NAME);
+        assert_eq!(clean_name(&long).len(), MAX_NAME);
+        assert_eq!(clean_name("cat.jpg"), "cat.jpg");
+    }
+}
