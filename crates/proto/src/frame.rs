@@ -1,0 +1,105 @@
+//! Bytes ⇄ messages.
+
+use crate::cbor::{self, Malformed};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Bytes before the head: its length and the body's.
+pub const PREFIX_LEN: usize = 8;
+/// The longest head, in bytes.
+pub const MAX_HEAD: usize = 64 << 10;
+/// The most items within items in a head.
+pub const MAX_DEPTH: usize = 16;
+
+/// Why bytes are no frame, or a message can't be made one.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// No head, or one over [`MAX_HEAD`].
+    #[error("a head of {0} bytes; 1 to {MAX_HEAD} are allowed")]
+    HeadLength(usize),
+    /// A body over what the reader allows.
+    #[error("a body of {len} bytes; at most {most} are allowed")]
+    BodyLength {
+        /// What was announced.
+        len: u64,
+        /// What is allowed.
+        most: u64,
+    },
+    /// The head is not one well-formed CBOR map.
+    #[error("the head is malformed: {0}")]
+    Malformed(#[from] Malformed),
+    /// The head is CBOR, but no message of this protocol.
+    #[error("the head is no message of this protocol: {0}")]
+    NoMessage(String),
+    /// The message can't be written.
+    #[error("writing a head: {0}")]
+    Encode(String),
+}
+
+/// The lengths at the beginning of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    /// Bytes of the head: 1 to [`MAX_HEAD`].
+    pub head: usize,
+    /// Bytes of the body.
+    pub body: u32,
+}
+
+impl Prefix {
+    /// Reads the lengths and checks the head's.
+    pub fn parse(bytes: [u8; PREFIX_LEN]) -> Result<Self, FrameError> {
+        let [h0, h1, h2, h3, b0, b1, b2, b3] = bytes;
+        let head = u32::from_be_bytes([h0, h1, h2, h3]) as usize;
+        let body = u32::from_be_bytes([b0, b1, b2, b3]);
+        if (1..=MAX_HEAD).contains(&head) {
+            Ok(Self { head, body })
+        } else {
+            Err(FrameError::HeadLength(head))
+        }
+    }
+}
+
+/// Appends a frame without its body to `out`; the caller sends `body` bytes after it.
+/// On an error `out` is as it was.
+pub fn encode(message: &impl Serialize, body: u64, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let body = u32::try_from(body).map_err(|_| FrameError::BodyLength {
+        len: body,
+        most: u32::MAX.into(),
+    })?;
+    let start = out.len();
+    out.extend_from_slice(&[0; PREFIX_LEN]);
+    let written = ciborium::into_writer(message, &mut *out)
+        .map_err(|error| FrameError::Encode(error.to_string()));
+    let head = out.len() - start - PREFIX_LEN;
+    let checked = written.and_then(|()| {
+        if head <= MAX_HEAD {
+            u32::try_from(head).map_err(|_| FrameError::HeadLength(head))
+        } else {
+            Err(FrameError::HeadLength(head))
+        }
+    });
+    match checked {
+        Ok(head) => {
+            out[start..start + 4].copy_from_slice(&head.to_be_bytes());
+            out[start + 4..start + PREFIX_LEN].copy_from_slice(&body.to_be_bytes());
+            Ok(())
+        }
+        Err(error) => {
+            out.truncate(start);
+            Err(error)
+        }
+    }
+}
+
+/// Reads a head: one whole map of modest depth that is a message.
+pub fn decode<M: DeserializeOwned>(head: &[u8]) -> Result<M, FrameError> {
+    if !(1..=MAX_HEAD).contains(&head.len()) {
+        return Err(FrameError::HeadLength(head.len()));
+    }
+    cbor::check(head, MAX_DEPTH)?;
+    ciborium::from_reader(head).map_err(|error| {
+        FrameError::NoMessage(match error {
+            ciborium::de::Error::Semantic(_, text) => text,
+            other => other.to_string(),
+        })
+    })
+}

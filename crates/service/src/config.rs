@@ -1,0 +1,406 @@
+//! The configuration: one TOML file for all programs, a section each.
+//!
+//! Every key is declared once, here: clap makes its flag, `IMGSYS_<SECTION>_<KEY>` its variable,
+//! serde its place in the file. [`crate::load`] puts the three together.
+
+// Each key's doc is the help text of its flag, where back-ticks and angle brackets would show.
+#![allow(clippy::doc_markdown, rustdoc::bare_urls)]
+
+use crate::ByteCount;
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use imgsys_types::Limits;
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, time::Duration};
+
+/// The whole file.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[server]`
+    #[command(flatten)]
+    pub server: ServerConfig,
+    /// `[worker]`
+    #[command(flatten)]
+    pub worker: WorkerConfig,
+    /// `[persister]`
+    #[command(flatten)]
+    pub persister: PersisterConfig,
+    /// `[redis]`
+    #[command(flatten)]
+    pub redis: RedisConfig,
+    /// `[database]`
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// `[limits]`
+    #[command(flatten)]
+    pub limits: LimitsConfig,
+    /// `[log]`
+    #[command(flatten)]
+    pub log: LogConfig,
+}
+
+/// When an accepted image counts as safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// On the disk: survives a power cut.
+    Fsync,
+    /// In the system's page cache: survives the death of a process only; for benchmarks.
+    None,
+}
+
+/// What the server does.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address on which clients are served; port 0 takes a free one
+    #[arg(
+        id = "server.listen",
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:7450"
+    )]
+    pub listen: String,
+    /// Address of the HTTP side listener (health, images for workers); empty for none
+    #[arg(
+        id = "server.http_listen",
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:7451"
+    )]
+    pub http_listen: String,
+    /// Directory of the spool
+    #[arg(
+        id = "server.data_dir",
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/imgsys"
+    )]
+    pub data_dir: PathBuf,
+    /// Directory of the image files [default: images in the data directory]
+    #[arg(id = "server.images_dir", long, value_name = "DIR")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images_dir: Option<PathBuf>,
+    /// Where workers fetch this server's images: file:///DIR/ or http://HOST:PORT/images/
+    /// [default: the image directory as a file URL]
+    #[arg(id = "server.image_url", long, value_name = "URL")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_url: Option<String>,
+    /// When an image counts as accepted
+    #[arg(id = "server.durability", long, value_enum, default_value = "fsync")]
+    pub durability: Durability,
+    /// Unfinished jobs of this server in Redis at once; the rest wait in the spool
+    #[arg(
+        id = "server.dispatch_window",
+        long,
+        value_name = "N",
+        default_value = "4096"
+    )]
+    pub dispatch_window: usize,
+    /// How often the spool is compared with Redis and PostgreSQL
+    #[arg(id = "server.sweep_interval", long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub sweep_interval: Duration,
+    /// After how long without a result a task that Redis still has is put on the queue once more
+    #[arg(id = "server.overdue", long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub overdue: Duration,
+    /// How long clients may finish what they send after SIGTERM
+    #[arg(id = "server.drain", long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+/// Which classifier gives the label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassifierKind {
+    /// A label made from the digest: the same image, the same label; for tests and load.
+    Simulated,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Threads that analyse; 0 for one a core
+    #[arg(id = "worker.threads", long, value_name = "N", default_value = "0")]
+    pub threads: usize,
+    /// Tasks taken from the queue at once, running ones included; 0 for 8 a thread
+    #[arg(id = "worker.prefetch", long, value_name = "N", default_value = "0")]
+    pub prefetch: usize,
+    /// URL prefixes under which images are fetched, separated by commas; nothing else is touched
+    #[arg(
+        id = "worker.image_sources",
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = "file:///var/lib/imgsys/images/"
+    )]
+    pub image_sources: Vec<String>,
+    /// Which classifier gives the label
+    #[arg(
+        id = "worker.classifier",
+        long,
+        value_enum,
+        default_value = "simulated"
+    )]
+    pub classifier: ClassifierKind,
+    /// How long the simulated classifier takes, beyond its own cost
+    #[arg(id = "worker.delay", long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub delay: Duration,
+    /// How long a task stays this worker's without a sign of life; all workers of a queue must agree
+    #[arg(id = "worker.lease", long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    /// Attempts to fetch an image whose server is away, before the job fails; the pauses grow to 5 min
+    #[arg(
+        id = "worker.max_retries",
+        long,
+        value_name = "N",
+        default_value = "20"
+    )]
+    pub max_retries: u32,
+    /// How long running analyses may go on after SIGTERM
+    #[arg(id = "worker.drain", long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+/// What the persister does.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersisterConfig {
+    /// Events written in one transaction, at most
+    #[arg(id = "persister.batch", long, value_name = "N", default_value = "1000")]
+    pub batch: usize,
+    /// How long a transaction waits for more events
+    #[arg(id = "persister.linger", long, value_name = "TIME", default_value = "50ms", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub linger: Duration,
+    /// After how long the events that a persister holds unwritten are taken over by another
+    #[arg(id = "persister.claim_after", long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub claim_after: Duration,
+    /// Bring the database's schema up to date at start
+    #[arg(id = "persister.migrate", long)]
+    pub migrate: bool,
+}
+
+/// Where Redis is.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisConfig {
+    /// Redis: redis://HOST:PORT/DB or unix:///PATH?db=N
+    #[arg(
+        id = "redis.url",
+        long,
+        value_name = "URL",
+        default_value = "redis://127.0.0.1:6379/0"
+    )]
+    pub url: String,
+    /// File with the password for Redis
+    #[arg(id = "redis.password_file", long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// Where PostgreSQL is.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// PostgreSQL: postgres://USER@HOST/DB or key=value pairs
+    #[arg(
+        id = "database.url",
+        long,
+        value_name = "URL",
+        default_value = "host=/run/postgresql user=imgsys dbname=imgsys"
+    )]
+    pub url: String,
+    /// File with the password for PostgreSQL
+    #[arg(id = "database.password_file", long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Connections of a server, at most
+    #[arg(id = "database.pool", long, value_name = "N", default_value = "4")]
+    pub pool: usize,
+}
+
+/// What clients, images and tasks are held to.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// The largest image, in bytes
+    #[arg(
+        id = "limits.max_image",
+        long,
+        value_name = "BYTES",
+        default_value = "64MiB"
+    )]
+    pub max_image: ByteCount,
+    /// The most pixels of an image
+    #[arg(
+        id = "limits.max_pixels",
+        long,
+        value_name = "N",
+        default_value = "50000000"
+    )]
+    pub max_pixels: u64,
+    /// The longest side of an image, in pixels
+    #[arg(
+        id = "limits.max_side",
+        long,
+        value_name = "N",
+        default_value = "16384"
+    )]
+    pub max_side: u32,
+    /// The most memory that decoding an image may take
+    #[arg(
+        id = "limits.max_decode_memory",
+        long,
+        value_name = "BYTES",
+        default_value = "512MiB"
+    )]
+    pub max_decode_memory: ByteCount,
+    /// The longest that a task may run
+    #[arg(id = "limits.task_time", long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub task_time: Duration,
+    /// Connections at once
+    #[arg(
+        id = "limits.max_connections",
+        long,
+        value_name = "N",
+        default_value = "10000"
+    )]
+    pub max_connections: usize,
+    /// Submits of a connection that wait for `accepted` at once
+    #[arg(
+        id = "limits.max_in_flight",
+        long,
+        value_name = "N",
+        default_value = "64"
+    )]
+    pub max_in_flight: u32,
+    /// Jobs of which a connection awaits the result at once
+    #[arg(
+        id = "limits.max_watched",
+        long,
+        value_name = "N",
+        default_value = "100000"
+    )]
+    pub max_watched: u32,
+    /// How long a client may take over `hello`
+    #[arg(id = "limits.handshake", long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub handshake: Duration,
+    /// How long a client may be silent, unless it awaits an answer
+    #[arg(id = "limits.idle", long, value_name = "TIME", default_value = "120s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub idle: Duration,
+}
+
+impl LimitsConfig {
+    /// The limits as `welcome` tells them.
+    #[must_use]
+    pub fn wire(&self) -> Limits {
+        Limits {
+            max_image: self.max_image.get(),
+            max_in_flight: self.max_in_flight,
+            max_watched: self.max_watched,
+            idle_ms: u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX),
+            ..Limits::default()
+        }
+    }
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// JSON under systemd, for people otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// How log lines look
+    #[arg(id = "log.format", long = "format", value_enum, default_value = "auto")]
+    pub format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or as in `info,imgsys_server=debug`
+    #[arg(
+        id = "log.filter",
+        long = "filter",
+        value_name = "FILTER",
+        default_value = "info,celery=warn"
+    )]
+    pub filter: String,
+}
+
+impl RedisConfig {
+    /// The URL with the password of `password_file` in it: a secret from here on.
+    pub fn secret_url(&self) -> anyhow::Result<String> {
+        let Some(file) = &self.password_file else {
+            return Ok(self.url.clone());
+        };
+        let password = percent(&read_secret(file)?);
+        if let Some(path) = self.url.strip_prefix("unix:") {
+            let joint = if path.contains('?') { '&' } else { '?' };
+            return Ok(format!("{}{joint}pass={password}", self.url));
+        }
+        let (scheme, rest) = self
+            .url
+            .split_once("://")
+            .with_context(|| format!("redis.url {:?} has no scheme: write redis://…", self.url))?;
+        let (user, place) = rest.split_once('@').unwrap_or(("", rest));
+        let user = user.split(':').next().unwrap_or_default();
+        Ok(format!("{scheme}://{user}:{password}@{place}"))
+    }
+}
+
+impl DatabaseConfig {
+    /// The URL with the password of `password_file` in it: a secret from here on.
+    pub fn secret_url(&self) -> anyhow::Result<String> {
+        let Some(file) = &self.password_file else {
+            return Ok(self.url.clone());
+        };
+        let password = read_secret(file)?;
+        let url = &self.url;
+        if let Some((scheme, rest)) = url.split_once("://") {
+            let (user, place) = rest.split_once('@').unwrap_or(("", rest));
+            let user = user.split(':').next().unwrap_or_default();
+            return Ok(format!("{scheme}://{user}:{}@{place}", percent(&password)));
+        }
+        let quoted = password.replace('\\', "\\\\").replace('\'', "\\'");
+        Ok(format!("{url} password='{quoted}'"))
+    }
+}
+
+fn read_secret(file: &std::path::Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("reading the password file {}", file.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Percent-encodes all but the characters that RFC 3986 leaves unreserved.
+fn percent(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String can't fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}

@@ -1,0 +1,131 @@
+//! A service's life: start, readiness, signals, exit code.
+
+use crate::{Config, ConfigError, Program, logging};
+use sd_notify::NotifyState;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// How a program ends other than well.
+#[derive(Debug)]
+pub enum Exit {
+    /// The command line or configuration is wrong: code 2.
+    Usage(String),
+    /// Anything else: code 1.
+    Failed(anyhow::Error),
+}
+
+impl From<ConfigError> for Exit {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Exit {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Parses, starts logging and a runtime, runs `program` until it ends, and gives the exit code.
+/// An error is one line on standard error.
+pub fn run<P: Program, F>(
+    threads: usize,
+    program: impl FnOnce(P, Config, CancellationToken) -> F,
+) -> ExitCode
+where
+    F: Future<Output = Result<(), Exit>>,
+{
+    let outcome = crate::parse::<P>()
+        .map_err(Exit::from)
+        .and_then(|(cli, config)| {
+            logging::init(&config.log).map_err(|error| Exit::Usage(format!("{error:#}")))?;
+            let runtime = runtime(threads).map_err(|e| Exit::Failed(e.into()))?;
+            runtime.block_on(async {
+                let shutdown = shutdown_on_signals()?;
+                program(cli, config, shutdown).await
+            })
+        });
+    let name = P::command().get_name().to_owned();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Exit::Usage(message)) => {
+            eprintln!("{name}: {message}");
+            ExitCode::from(2)
+        }
+        Err(Exit::Failed(cause)) => {
+            eprintln!("{name}: {cause:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = if threads == 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()
+}
+
+/// A token that the first SIGTERM or SIGINT cancels; the second ends the process at once.
+pub fn shutdown_on_signals() -> Result<CancellationToken, Exit> {
+    let token = CancellationToken::new();
+    let listen = |kind| {
+        signal(kind).map_err(|error| Exit::Failed(anyhow::anyhow!("catching signals: {error}")))
+    };
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if cancelled.is_cancelled() {
+                error!("second signal: ending at once");
+                std::process::exit(130);
+            }
+            info!("shutting down; a second signal ends at once");
+            notify(&[NotifyState::Stopping]);
+            cancelled.cancel();
+        }
+    });
+    Ok(token)
+}
+
+/// Tells the service manager that the program does its work now, and keeps its watchdog quiet from
+/// here on. `facts` are `NAME=value` pairs for whoever started it (systemd passes over them).
+pub fn ready(facts: &[(&str, String)]) {
+    let facts: Vec<String> = facts
+        .iter()
+        .map(|(name, value)| format!("X_IMGSYS_{name}={value}"))
+        .collect();
+    let mut states: Vec<NotifyState<'_>> = facts
+        .iter()
+        .map(|fact| NotifyState::Custom(fact.as_str()))
+        .collect();
+    states.push(NotifyState::Ready);
+    notify(&states);
+    if let Some(limit) = sd_notify::watchdog_enabled() {
+        tokio::spawn(async move {
+            let mut every = tokio::time::interval(limit / 3);
+            loop {
+                every.tick().await;
+                notify(&[NotifyState::Watchdog]);
+            }
+        });
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!("telling the service manager: {error}");
+    }
+}
