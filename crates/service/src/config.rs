@@ -120,6 +120,16 @@ pub enum ClassifierKind {
     Simulated,
 }
 
+/// How deep a worker looks into images beyond what its classifier needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Decode {
+    /// All pixels: damage anywhere in the image is found.
+    Full,
+    /// Format, size and completeness only: fast, but damaged pixels are not seen; for benchmarks.
+    Header,
+}
+
 /// What a worker does.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,6 +157,9 @@ pub struct WorkerConfig {
         default_value = "simulated"
     )]
     pub classifier: ClassifierKind,
+    /// How deep images are looked into beyond what the classifier needs
+    #[arg(id = "worker.decode", long, value_enum, default_value = "full")]
+    pub decode: Decode,
     /// How long the simulated classifier takes, beyond its own cost
     #[arg(id = "worker.delay", long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]

@@ -1,7 +1,7 @@
 //! What to show of the history.
 
 use crate::{JobId, JobRecord, JobState, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Which jobs of an owner to show: all conditions that are set must hold.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct HistoryFilter {
     #[serde(default)]
     pub label: Option<String>,
     /// With at least this confidence, in percent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number")]
     pub min_confidence: Option<f64>,
     /// In this state.
     #[serde(default)]
@@ -24,6 +24,18 @@ pub struct HistoryFilter {
     /// Whose name begins so.
     #[serde(default)]
     pub name: Option<String>,
+}
+
+/// A number written as a float or as an integer: some languages can't tell 50.0 from 50.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    // Untagged, it takes whatever a value says of itself; CBOR's floats take no integers.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Any(f64),
+    }
+    let number = Option::<Number>::deserialize(deserializer)?;
+    Ok(number.map(|Number::Any(number)| number))
 }
 
 /// A place in the history, newest first: what comes after it is older.

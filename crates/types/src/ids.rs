@@ -1,7 +1,7 @@
 //! Identifiers: parsed once at the border, trusted behind it.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 use uuid::Uuid;
 
 /// Why a text or byte string is no identifier.
@@ -190,9 +190,10 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Whose a job is. Until there are tokens it is [`Owner::local`].
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// Cheap to clone: it is in every job that a server has in its head.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "Cow<'_, str>")]
-pub struct Owner(String);
+pub struct Owner(Arc<str>);
 
 impl Owner {
     /// The longest name, in bytes.
@@ -229,6 +230,12 @@ impl TryFrom<Cow<'_, str>> for Owner {
 
     fn try_from(text: Cow<'_, str>) -> Result<Self, IdError> {
         text.parse()
+    }
+}
+
+impl Serialize for Owner {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
