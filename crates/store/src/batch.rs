@@ -1,0 +1,200 @@
+//! What one commit does to the tables, the image files and the index.
+
+use crate::{
+    Accepted, StoreError,
+    error::{database, io_error},
+    images::Images,
+    store::Shared,
+    tables::{self, KNOWN, META, SPOOL, UNPROVEN},
+    upload::Staged,
+};
+use imgsys_types::{Digest, Job, JobId, JobRecord, JobResult};
+use redb::{ReadableTable, Table, WriteTransaction};
+use std::{collections::HashSet, io};
+
+/// An error of the database, or one of an image alone, told apart by its variant.
+type Done<T> = Result<T, StoreError>;
+
+const DOING: &str = "writing to the spool";
+
+/// The room that a job's records take at most, with the pages that are copied for them.
+const RECORD_ROOM: u64 = 16 << 10;
+
+/// The tables of one commit, and what was done to them.
+pub(crate) struct Batch<'a> {
+    shared: &'a Shared,
+    transaction: &'a WriteTransaction,
+    spool: Table<'a, &'static [u8], &'static [u8]>,
+    known: Table<'a, &'static [u8], u64>,
+    changed: bool,
+    /// Images whose files this commit's flush makes durable, and the records that rely on them.
+    written: HashSet<Digest>,
+    unproven: Vec<Vec<u8>>,
+    /// Bytes that may still be written; asked for once a batch.
+    room: Option<u64>,
+}
+
+/// What a batch comes to.
+pub(crate) enum Applied {
+    /// There is nothing to commit.
+    Nothing,
+    /// There is, and whether it names images that its flush has yet to make durable.
+    Changes { unproven: bool },
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn open(shared: &'a Shared, transaction: &'a WriteTransaction) -> Done<Self> {
+        Ok(Self {
+            shared,
+            transaction,
+            spool: transaction.open_table(SPOOL).map_err(database(DOING))?,
+            known: transaction.open_table(KNOWN).map_err(database(DOING))?,
+            changed: false,
+            written: HashSet::new(),
+            unproven: Vec::new(),
+            room: None,
+        })
+    }
+
+    /// Takes jobs out of the spool; those that are not in it don't matter.
+    pub(crate) fn remove(&mut self, jobs: &[JobId]) -> Done<()> {
+        for &job in jobs {
+            let Some(key) = self.shared.index().key(job) else {
+                continue;
+            };
+            let removed = self.spool.remove(key.as_slice());
+            drop(removed.map_err(database(DOING))?);
+            self.shared.index_mut().remove(job);
+            self.changed = true;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn accept(&mut self, job: Job, image: Staged) -> Done<Accepted> {
+        if let Some((_, record)) = self.record(job.id)? {
+            let same = record.job.owner == job.owner && record.job.sha256 == job.sha256;
+            return Ok(if same {
+                Accepted::Same(Box::new(record))
+            } else {
+                Accepted::Conflict
+            });
+        }
+        let known_key = tables::known_key(&job.sha256, &job.owner);
+        if !self.bring_in(&job, &known_key, image)? {
+            return Ok(Accepted::NotKnown);
+        }
+        let key = tables::spool_key(&job.owner, job.submitted_at, job.id);
+        let record = JobRecord { job, result: None };
+        let value = tables::encode(&record)?;
+        let JobRecord { job, .. } = record;
+        let duplicate = self.make_known(&known_key, job.size)?;
+        self.put(&key, &value)?;
+        if self.written.contains(&job.sha256) {
+            self.unproven.push(key);
+        }
+        // Before the commit, so that the rest of the batch sees it. Readers find no record yet
+        // and take the job for unknown, which it is.
+        let mut index = self.shared.index_mut();
+        index.insert(&job.owner, job.submitted_at, job.id);
+        Ok(Accepted::New { duplicate })
+    }
+
+    /// Sees to it that the image's file is there; `false` if nobody brought it.
+    fn bring_in(&mut self, job: &Job, known_key: &[u8], image: Staged) -> Done<bool> {
+        let images: &Images = &self.shared.images;
+        if matches!(image, Staged::Known) {
+            let known = self.known.get(known_key).map_err(database(DOING))?;
+            let known = known.map(|size| size.value());
+            // The job's size is only what the client says; of bytes that came it was checked.
+            return match known {
+                Some(size) if size == job.size => images.is_present(&job.sha256, size),
+                _ => Ok(false),
+            };
+        }
+        // A file that others' jobs rely on is never written over: a crash in the midst of it
+        // would take their image.
+        if tables::known_to_anyone(&self.known, &job.sha256)? == Some(job.size)
+            && images.is_present(&job.sha256, job.size)?
+        {
+            return Ok(true);
+        }
+        let bytes = match &image {
+            Staged::Bytes(bytes) => bytes.len() as u64,
+            Staged::Known | Staged::File(_) => 0,
+        };
+        self.take_room(bytes + RECORD_ROOM)?;
+        match image {
+            Staged::Known => return Ok(false),
+            Staged::Bytes(bytes) => images.write(&job.sha256, &bytes)?,
+            Staged::File(upload) => images.install(&job.sha256, upload)?,
+        }
+        self.written.insert(job.sha256);
+        Ok(true)
+    }
+
+    fn take_room(&mut self, bytes: u64) -> Done<()> {
+        let room = match self.room {
+            Some(room) => room,
+            None => self.shared.room()?,
+        };
+        self.room = Some(room.saturating_sub(bytes));
+        if room < bytes {
+            let full = io::ErrorKind::StorageFull.into();
+            return Err(io_error("writing image to", self.shared.images.dir())(full));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_result(&mut self, job: JobId, result: JobResult) -> Done<Option<JobResult>> {
+        let Some((key, mut record)) = self.record(job)? else {
+            return Ok(None);
+        };
+        if record.result.is_none() {
+            record.result = Some(result);
+            let value = tables::encode(&record)?;
+            self.put(&key, &value)?;
+        }
+        Ok(record.result)
+    }
+
+    /// Names the images that this commit flushes, and forgets those of the one before it, which
+    /// are durable. `settle` is to do the latter even if nothing else is to be done.
+    pub(crate) fn close(self, unproven_before: bool, settle: bool) -> Done<Applied> {
+        let unproven = !self.unproven.is_empty();
+        if !(self.changed || settle && unproven_before) {
+            return Ok(Applied::Nothing);
+        }
+        if unproven || unproven_before {
+            let mut meta = self.transaction.open_table(META).map_err(database(DOING))?;
+            let keys = tables::encode_keys(&self.unproven);
+            let inserted = meta.insert(UNPROVEN, keys.as_slice());
+            drop(inserted.map_err(database(DOING))?);
+        }
+        Ok(Applied::Changes { unproven })
+    }
+
+    fn record(&self, job: JobId) -> Done<Option<(Vec<u8>, JobRecord)>> {
+        let Some(key) = self.shared.index().key(job) else {
+            return Ok(None);
+        };
+        let value = self.spool.get(key.as_slice()).map_err(database(DOING))?;
+        let record = value.map(|value| tables::decode(job, value.value()));
+        Ok(record.transpose()?.map(|record| (key, record)))
+    }
+
+    /// Whether it was known already.
+    fn make_known(&mut self, key: &[u8], size: u64) -> Done<bool> {
+        let known = self.known.get(key).map_err(database(DOING))?.is_some();
+        if !known {
+            drop(self.known.insert(key, size).map_err(database(DOING))?);
+        }
+        Ok(known)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Done<()> {
+        let inserted = self.spool.insert(key, value);
+        drop(inserted.map_err(database(DOING))?);
+        self.changed = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! The one thread that writes the spool: it gathers what is asked of it and makes all of it
+//! durable with one commit.
+//!
+//! Being the only one, it is also the lock that checking an image and inserting its job stand
+//! under: nobody else adds, replaces or removes an image file or an entry of the index.
+
+use crate::{
+    Accepted, StoreError,
+    batch::{Applied, Batch},
+    error::database,
+    store::Shared,
+    upload::Staged,
+};
+use imgsys_types::{Job, JobId, JobResult};
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// The most operations that share a commit: enough for a flush to cost each next to nothing,
+/// few enough that the first of them need not wait long for the last.
+const MAX_OPS: usize = 1024;
+/// The most image bytes of a commit, as the next start may have to read all of them.
+const MAX_BYTES: u64 = 256 << 20;
+/// How many removals may wait for a commit to ride on.
+const MAX_REMOVALS: usize = 16 << 10;
+/// How long removals wait for a commit to ride on.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where an answer goes. One that is dropped says [`StoreError::Broken`].
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the committer is asked.
+#[derive(Debug)]
+pub(crate) enum Op {
+    Accept(Box<(Job, Staged)>, Reply<Accepted>),
+    SetResult(Box<(JobId, JobResult)>, Reply<Option<JobResult>>),
+    Remove(Vec<JobId>),
+    Flush(Reply<()>),
+}
+
+impl Op {
+    fn image_bytes(&self) -> u64 {
+        match self {
+            Self::Accept(accept, _) if !matches!(accept.1, Staged::Known) => accept.0.size,
+            _ => 0,
+        }
+    }
+}
+
+/// An answer that waits for the commit.
+#[derive(Debug)]
+enum Answer {
+    Accept(Reply<Accepted>, Result<Accepted, StoreError>),
+    SetResult(
+        Reply<Option<JobResult>>,
+        Result<Option<JobResult>, StoreError>,
+    ),
+    Flush(Reply<()>),
+    /// Nobody waits for it.
+    Nobody,
+}
+
+impl Answer {
+    fn send(self) {
+        // Who does not wait for the answer any more does not need it.
+        let _ = match self {
+            Self::Accept(reply, answer) => reply.send(answer).is_ok(),
+            Self::SetResult(reply, answer) => reply.send(answer).is_ok(),
+            Self::Flush(reply) => reply.send(Ok(())).is_ok(),
+            Self::Nobody => true,
+        };
+    }
+}
+
+enum Wake {
+    Ops(Vec<Op>),
+    Due,
+    Closed,
+}
+
+/// The thread's state.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    removals: Vec<JobId>,
+    /// When there must be a commit even if nobody asks for one.
+    due: Option<Instant>,
+    /// Whether the last commit named images that it flushed.
+    unproven: bool,
+}
+
+impl Committer {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            removals: Vec::new(),
+            due: None,
+            unproven: false,
+        }
+    }
+
+    /// Works until all senders are gone.
+    pub(crate) fn run(mut self, queue: &Receiver<Op>) {
+        // If this thread should panic, nobody must go on waiting for it in hope.
+        let guard = BreakOnPanic(Arc::clone(&self.shared));
+        loop {
+            match self.wake(queue) {
+                Wake::Ops(ops) => self.take_up(ops),
+                Wake::Due => self.commit(Vec::new(), true),
+                Wake::Closed => {
+                    if self.due.is_some() {
+                        self.commit(Vec::new(), true);
+                    }
+                    break;
+                }
+            }
+        }
+        drop(guard);
+    }
+
+    fn wake(&self, queue: &Receiver<Op>) -> Wake {
+        let first = match self.due {
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
+        };
+        let first = match first {
+            Ok(op) => op,
+            Err(RecvTimeoutError::Timeout) => return Wake::Due,
+            Err(RecvTimeoutError::Disconnected) => return Wake::Closed,
+        };
+        let mut bytes = first.image_bytes();
+        let mut ops = vec![first];
+        while ops.len() < MAX_OPS && bytes < MAX_BYTES {
+            let Ok(op) = queue.try_recv() else { break };
+            bytes += op.image_bytes();
+            ops.push(op);
+        }
+        Wake::Ops(ops)
+    }
+
+    /// Sets removals aside and commits if there is anything else.
+    fn take_up(&mut self, ops: Vec<Op>) {
+        let mut urgent = Vec::with_capacity(ops.len());
+        let mut flush = false;
+        for op in ops {
+            match op {
+                Op::Remove(jobs) => self.removals.extend(jobs),
+                op => {
+                    flush |= matches!(op, Op::Flush(_));
+                    urgent.push(op);
+                }
+            }
+        }
+        if urgent.is_empty() && self.removals.len() < MAX_REMOVALS {
+            self.due.get_or_insert_with(|| Instant::now() + PATIENCE);
+        } else {
+            self.commit(urgent, flush);
+        }
+    }
+
+    fn commit(&mut self, ops: Vec<Op>, settle: bool) {
+        self.due = None;
+        if self.shared.health.is_broken() {
+            return;
+        }
+        let removals = std::mem::take(&mut self.removals);
+        match self.try_commit(ops, &removals, settle) {
+            Ok(answers) => answers.into_iter().for_each(Answer::send),
+            Err(error) => self.shared.health.set_broken(&error),
+        }
+        if self.unproven {
+            self.due = Some(Instant::now() + PATIENCE);
+        }
+    }
+
+    /// An error is of the database, and ends its use.
+    fn try_commit(
+        &mut self,
+        ops: Vec<Op>,
+        removals: &[JobId],
+        settle: bool,
+    ) -> Result<Vec<Answer>, StoreError> {
+        let transaction = self.shared.begin_write()?;
+        let mut batch = Batch::open(&self.shared, &transaction)?;
+        // Before the rest, as a job may be accepted again after its removal was asked for, but
+        // isn't removed before it was accepted.
+        batch.remove(removals)?;
+        let answers = ops.into_iter().map(|op| apply(&mut batch, op));
+        let answers = answers.collect::<Result<_, _>>()?;
+        if let Applied::Changes { unproven } = batch.close(self.unproven, settle)? {
+            let committed = transaction.commit();
+            committed.map_err(database("committing to the spool"))?;
+            self.unproven = unproven;
+        }
+        Ok(answers)
+    }
+}
+
+fn apply(batch: &mut Batch<'_>, op: Op) -> Result<Answer, StoreError> {
+    Ok(match op {
+        Op::Accept(accept, reply) => {
+            let (job, image) = *accept;
+            Answer::Accept(reply, of_one(batch.accept(job, image))?)
+        }
+        Op::SetResult(result, reply) => {
+            let (job, result) = *result;
+            Answer::SetResult(reply, of_one(batch.set_result(job, result))?)
+        }
+        Op::Remove(jobs) => {
+            batch.remove(&jobs)?;
+            Answer::Nobody
+        }
+        Op::Flush(reply) => Answer::Flush(reply),
+    })
+}
+
+/// Tells an error of one operation (the inner) from one of the database, which ends the batch.
+fn of_one<T>(done: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
+    match done {
+        Err(error @ StoreError::Database { .. }) => Err(error),
+        done => Ok(done),
+    }
+}
+
+struct BreakOnPanic(Arc<Shared>);
+
+impl Drop for BreakOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.health.set_broken(&StoreError::Broken);
+        }
+    }
+}

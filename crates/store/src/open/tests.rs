@@ -1,0 +1,170 @@
+//! What is found after a flush that failed or was cut short.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+use crate::{Accepted, Image};
+use bytes::Bytes;
+use imgsys_types::{Job, JobId, Owner, Priority, Timestamp};
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs, io,
+    ops::Bound,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+fn options(dir: &Path) -> StoreOptions {
+    StoreOptions {
+        dir: dir.into(),
+        images_dir: None,
+        durability: Durability::Fsync,
+    }
+}
+
+fn job_of(bytes: &[u8]) -> Job {
+    Job {
+        id: JobId::generate(),
+        owner: Owner::local(),
+        sha256: Digest::from_bytes(Sha256::digest(bytes).into()),
+        name: "cat.jpg".into(),
+        size: bytes.len() as u64,
+        priority: Priority::default(),
+        submitted_at: Timestamp::now(),
+        server: ServerId::generate(),
+    }
+}
+
+/// A file whose flushes fail once `fails` is set.
+#[derive(Debug)]
+struct Failing {
+    file: FileBackend,
+    fails: Arc<AtomicBool>,
+}
+
+impl StorageBackend for Failing {
+    fn sync_data(&self) -> io::Result<()> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk is on fire"));
+        }
+        self.file.sync_data()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write(offset, data)
+    }
+    fn try_lock_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, redb::BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_flush_nothing_is_accepted_until_it_is_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let fails = Arc::new(AtomicBool::new(false));
+    let store = Store::open_on(options(dir.path()), |file| {
+        Ok(Failing {
+            file: FileBackend::new(file).map_err(database(OPENING))?,
+            fails: Arc::clone(&fails),
+        })
+    })
+    .unwrap();
+    let kept = job_of(b"kept");
+    let bytes = Image::Bytes(Bytes::from_static(b"kept"));
+    let accepted = store.accept(kept.clone(), bytes).await.unwrap();
+    assert!(matches!(accepted, Accepted::New { duplicate: false }));
+
+    fails.store(true, Ordering::SeqCst);
+    let lost = job_of(b"lost");
+    let image = || Image::Bytes(Bytes::from_static(b"lost"));
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let (store, lost, image) = (store.clone(), lost.clone(), image());
+            tokio::spawn(async move { store.accept(lost, image).await })
+        })
+        .collect();
+    for refused in waiting {
+        let refused = refused.await.unwrap();
+        assert!(matches!(refused, Err(StoreError::Broken)), "{refused:?}");
+    }
+    store.broken().await;
+
+    // The disk is well again, but who knows what it kept.
+    fails.store(false, Ordering::SeqCst);
+    let refused = store.accept(lost.clone(), image()).await;
+    assert!(matches!(refused, Err(StoreError::Broken)), "{refused:?}");
+    assert!(matches!(store.upload(), Err(StoreError::Broken)));
+    store.close().await;
+
+    let store = Store::open(options(dir.path())).unwrap();
+    assert_eq!(store.get(kept.id).unwrap().unwrap().job, kept);
+    let accepted = store.accept(lost, image()).await.unwrap();
+    assert!(matches!(accepted, Accepted::New { .. } | Accepted::Same(_)));
+}
+
+/// A copy of an open store's directory: what a crash at this moment would leave.
+fn crash(store: &Store, from: &Path, to: &Path) {
+    let image_dir = to.join("images");
+    fs::create_dir_all(&image_dir).unwrap();
+    fs::copy(from.join("spool.redb"), to.join("spool.redb")).unwrap();
+    for fan in fs::read_dir(store.images_dir()).unwrap() {
+        let fan = fan.unwrap();
+        let copy = image_dir.join(fan.file_name());
+        fs::create_dir(&copy).unwrap();
+        for image in fs::read_dir(fan.path()).unwrap() {
+            let image = image.unwrap();
+            fs::copy(image.path(), copy.join(image.file_name())).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_reached_the_disk_without_its_image_was_never_accepted() {
+    let (dir, whole, cut) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let store = Store::open(options(dir.path())).unwrap();
+    let (before, last) = (job_of(b"before"), job_of(b"last"));
+    for (job, bytes) in [(&before, b"before".as_slice()), (&last, b"last")] {
+        let image = Image::Bytes(Bytes::from_static(bytes));
+        store.accept(job.clone(), image).await.unwrap();
+    }
+    crash(&store, dir.path(), whole.path());
+    crash(&store, dir.path(), cut.path());
+
+    let store = Store::open(options(whole.path())).unwrap();
+    assert_eq!(store.len(), 2);
+    assert!(store.knows(&last.owner, &last.sha256).unwrap());
+
+    let image = |job: &Job| {
+        let name = job.sha256.to_string();
+        cut.path().join("images").join(&name[..2]).join(name)
+    };
+    // As long as it should be, but with other bytes; and likewise an image of an earlier commit,
+    // which is none of the spool's business any more.
+    fs::write(image(&last), b"LAST").unwrap();
+    fs::write(image(&before), b"BEFORE").unwrap();
+    let store = Store::open(options(cut.path())).unwrap();
+    assert!(store.get(before.id).unwrap().is_some());
+    assert!(store.get(last.id).unwrap().is_none());
+    assert!(!store.knows(&last.owner, &last.sha256).unwrap());
+    let again = store.accept(last.clone(), Image::Known).await.unwrap();
+    assert!(matches!(again, Accepted::NotKnown));
+    let bytes = Image::Bytes(Bytes::from_static(b"last"));
+    let again = store.accept(last.clone(), bytes).await.unwrap();
+    assert!(matches!(again, Accepted::New { duplicate: false }));
+    assert_eq!(fs::read(image(&last)).unwrap(), b"last");
+}

@@ -1,0 +1,349 @@
+//! The store as others see it.
+
+use crate::{
+    SMALL_IMAGE, StoreError,
+    committer::{Op, Reply},
+    error::database,
+    health::Health,
+    images::{Images, room_on_disk_of},
+    index::Index,
+    tables::{self, KNOWN, SPOOL},
+    upload::{Staged, Upload, check_bytes},
+};
+use bytes::Bytes;
+use imgsys_types::{
+    Cursor, Digest, HistoryFilter, Job, JobId, JobRecord, JobResult, Owner, ServerId,
+};
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use std::{
+    fmt,
+    fs::File,
+    ops::Bound,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc::Sender},
+    thread::JoinHandle,
+};
+use tokio::{sync::oneshot, task::spawn_blocking};
+
+/// How an accepted image is brought.
+#[derive(Debug)]
+pub enum Image {
+    /// Not at all: the owner has sent these bytes before.
+    Known,
+    /// Whole, in memory. Best for images up to [`SMALL_IMAGE`].
+    Bytes(Bytes),
+    /// As it came in.
+    Upload(Upload),
+}
+
+/// What became of a job that was to be accepted.
+#[derive(Debug)]
+pub enum Accepted {
+    /// It is in the spool, and its image on disk.
+    New {
+        /// Whether the owner had sent this image before.
+        duplicate: bool,
+    },
+    /// It was in the spool already, with this owner and digest.
+    Same(Box<JobRecord>),
+    /// Its id is in the spool with another owner or digest.
+    Conflict,
+    /// The owner has not sent this image before, or its file is gone: its bytes are needed.
+    NotKnown,
+}
+
+/// The server's disk. Clones are the same store.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    committer: Option<(Sender<Op>, JoinHandle<()>)>,
+}
+
+/// What the committer and the readers share.
+pub(crate) struct Shared {
+    pub(crate) server: ServerId,
+    // Before the directories, so that it is closed before their locks are given back.
+    pub(crate) database: Database,
+    pub(crate) index: RwLock<Index>,
+    pub(crate) images: Arc<Images>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) dir: PathBuf,
+    pub(crate) dir_handle: File,
+}
+
+impl Store {
+    pub(crate) fn new(shared: Arc<Shared>, queue: Sender<Op>, committer: JoinHandle<()>) -> Self {
+        Self(Arc::new(Inner {
+            shared,
+            committer: Some((queue, committer)),
+        }))
+    }
+
+    /// The server's name, made when its directory was.
+    #[must_use]
+    pub fn server_id(&self) -> ServerId {
+        self.0.shared.server
+    }
+
+    /// The directory of the image files.
+    #[must_use]
+    pub fn images_dir(&self) -> &Path {
+        self.0.shared.images.dir()
+    }
+
+    /// Where the image's file is if it is known. A file there that no owner is known to have
+    /// sent may be what a crash left: ask [`Store::knows`].
+    #[must_use]
+    pub fn image_path(&self, digest: &Digest) -> PathBuf {
+        self.0.shared.images.path(digest)
+    }
+
+    /// Whether the owner has sent this image and its file is there.
+    pub fn knows(&self, owner: &Owner, sha256: &Digest) -> Result<bool, StoreError> {
+        let shared = &self.0.shared;
+        let size = shared.read(KNOWN, "reading the index of images", |known| {
+            let key = tables::known_key(sha256, owner);
+            Ok(known.get(key.as_slice())?.map(|size| size.value()))
+        })?;
+        size.map_or(Ok(false), |size| shared.images.is_present(sha256, size))
+    }
+
+    /// Begins an upload. A file is made for it only once it is larger than [`SMALL_IMAGE`].
+    pub fn upload(&self) -> Result<Upload, StoreError> {
+        self.0.shared.check_health()?;
+        let shared = &self.0.shared;
+        Ok(Upload::new(
+            Arc::clone(&shared.images),
+            Arc::clone(&shared.health),
+        ))
+    }
+
+    /// Accepts a job: returns when its image and its record are on disk, together with all that
+    /// was asked for at the same time. Image and job are checked against each other first.
+    ///
+    /// The job is accepted (or not) even if nobody waits for the answer: asking again tells.
+    pub async fn accept(&self, job: Job, image: Image) -> Result<Accepted, StoreError> {
+        self.0.shared.check_health()?;
+        let staged = match image {
+            Image::Known => Staged::Known,
+            Image::Bytes(bytes) if bytes.len() <= SMALL_IMAGE => {
+                check_bytes(&bytes, &job)?;
+                Staged::Bytes(bytes)
+            }
+            Image::Bytes(bytes) => {
+                let mut upload = self.upload()?;
+                upload.write(bytes).await?;
+                upload.finish(&job).await?
+            }
+            Image::Upload(upload) => upload.finish(&job).await?,
+        };
+        self.ask(|reply| Op::Accept(Box::new((job, staged)), reply))
+            .await
+    }
+
+    /// The job's record, if it is in the spool.
+    pub fn get(&self, job: JobId) -> Result<Option<JobRecord>, StoreError> {
+        let shared = &self.0.shared;
+        let Some(key) = shared.index().key(job) else {
+            return Ok(None);
+        };
+        let record = shared.read(SPOOL, "reading the spool", |spool| {
+            let value = spool.get(key.as_slice())?;
+            Ok(value.map(|value| tables::decode(job, value.value())))
+        })?;
+        record.transpose()
+    }
+
+    /// Keeps a job's result, unless it has one: the first stands. Returns the one that stands,
+    /// on disk, or `None` if the job is not in the spool.
+    pub async fn set_result(
+        &self,
+        job: JobId,
+        result: JobResult,
+    ) -> Result<Option<JobResult>, StoreError> {
+        self.ask(|reply| Op::SetResult(Box::new((job, result)), reply))
+            .await
+    }
+
+    /// Takes jobs out of the spool, as they are in the database. This happens with the next
+    /// commit, or alone within a second or so; a crash before that brings them back.
+    pub fn remove(&self, jobs: Vec<JobId>) {
+        // A committer that is gone has said why; a removal that is lost is harmless.
+        self.0.send(Op::Remove(jobs));
+    }
+
+    /// How many jobs are in the spool.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.shared.index().len()
+    }
+
+    /// Whether the spool is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Walks over all records as they are now, owner by owner, oldest first. Records that can't
+    /// be read are logged and left out; returns how many there were of them. This reads the
+    /// whole spool: it belongs on a blocking thread.
+    pub fn records(&self, mut each: impl FnMut(JobRecord)) -> Result<usize, StoreError> {
+        self.0.shared.read(SPOOL, "reading the spool", |spool| {
+            let mut unreadable = 0;
+            for entry in spool.iter()? {
+                let (key, value) = entry?;
+                match readable(key.value(), value.value()) {
+                    Some(record) => each(record),
+                    None => unreadable += 1,
+                }
+            }
+            Ok(unreadable)
+        })
+    }
+
+    /// An owner's jobs in the spool that match the filter, newest first (by time of submission,
+    /// then id), at most `limit`, those after `after` only. Records that
+    /// can't be read are logged and left out. A filter that matches few jobs reads
+    /// many: this belongs on a blocking thread.
+    pub fn page(
+        &self,
+        owner: &Owner,
+        filter: &HistoryFilter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<JobRecord>, StoreError> {
+        let (first, end) = tables::page_bounds(owner, filter, after);
+        if first >= end {
+            return Ok(Vec::new());
+        }
+        let range = (
+            Bound::Included(first.as_slice()),
+            Bound::Excluded(end.as_slice()),
+        );
+        self.0.shared.read(SPOOL, "reading the spool", |spool| {
+            let mut records = Vec::new();
+            for entry in spool.range::<&[u8]>(range)?.rev() {
+                if records.len() >= limit {
+                    break;
+                }
+                let (key, value) = entry?;
+                match readable(key.value(), value.value()) {
+                    Some(record) if filter.matches(&record) => records.push(record),
+                    _ => {}
+                }
+            }
+            Ok(records)
+        })
+    }
+
+    /// Resolves once a flush has failed. From then on nothing is accepted: the process has to
+    /// open the store anew.
+    pub async fn broken(&self) {
+        self.0.shared.health.broken().await;
+    }
+
+    /// Waits until all that was asked for before, removals too, is on disk.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.ask(Op::Flush).await
+    }
+
+    /// Flushes what is queued and, if there is no other clone, closes the files and gives back
+    /// the locks.
+    pub async fn close(self) {
+        if let Err(error) = self.flush().await {
+            tracing::warn!(%error, "closing the store");
+        }
+        if spawn_blocking(move || drop(self)).await.is_err() {
+            tracing::warn!("closing the store was given up");
+        }
+    }
+
+    async fn ask<T>(&self, op: impl FnOnce(Reply<T>) -> Op) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        if !self.0.send(op(reply)) {
+            return Err(StoreError::Broken);
+        }
+        answer.await.unwrap_or(Err(StoreError::Broken))
+    }
+}
+
+/// The record, unless it can't be read: one must not keep the others from being shown.
+fn readable(key: &[u8], value: &[u8]) -> Option<JobRecord> {
+    tables::decode_entry(key, value)
+        .inspect_err(|error| tracing::error!(%error, "left out a record of the spool"))
+        .ok()
+}
+
+impl Inner {
+    fn send(&self, op: Op) -> bool {
+        let committer = self.committer.as_ref();
+        committer.is_some_and(|(queue, _)| queue.send(op).is_ok())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some((queue, committer)) = self.committer.take() {
+            drop(queue);
+            if committer.join().is_err() {
+                tracing::error!("the store's committer has panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
+        let begun = self.database.begin_write();
+        begun.map_err(database("beginning a commit"))
+    }
+
+    /// How many bytes may still be written, to whichever disk has less room.
+    pub(crate) fn room(&self) -> Result<u64, StoreError> {
+        let spool = room_on_disk_of(&self.dir_handle, &self.dir)?;
+        Ok(spool.min(self.images.room()?))
+    }
+
+    fn check_health(&self) -> Result<(), StoreError> {
+        if self.health.is_broken() {
+            return Err(StoreError::Broken);
+        }
+        Ok(())
+    }
+
+    fn read<K: redb::Key + 'static, V: redb::Value + 'static, T>(
+        &self,
+        table: redb::TableDefinition<'_, K, V>,
+        doing: &'static str,
+        read: impl FnOnce(&redb::ReadOnlyTable<K, V>) -> Result<T, redb::StorageError>,
+    ) -> Result<T, StoreError> {
+        let transaction = self.database.begin_read().map_err(database(doing))?;
+        let table = transaction.open_table(table).map_err(database(doing))?;
+        read(&table).map_err(database(doing))
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.shared.fmt(f)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("server", &self.server)
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
