@@ -1,0 +1,143 @@
+//! The events by which the history comes to be: a job was accepted, finished, failed.
+//!
+//! An event is a [`JobRecord`]: without a result the job was accepted, with one it has ended. It
+//! carries all that the job's row needs, so that the order in which events come does not matter.
+//! Its entry in the stream [`crate::keys::EVENTS`] has two fields, [`EVENT`] and [`DATA`];
+//! [`encode`] and [`decode`] are the only places that know their form. [`EventStream`] is the
+//! stream as a persister sees it.
+
+mod reply;
+mod stream;
+
+pub use stream::{EventStream, StreamError};
+
+use imgsys_types::JobRecord;
+use std::fmt;
+
+/// The field with the event's kind: `accepted`, `finished` or `failed`.
+pub const EVENT: &str = "event";
+/// The field with the [`JobRecord`] as JSON.
+pub const DATA: &str = "data";
+
+const ACCEPTED: &str = "accepted";
+const FINISHED: &str = "finished";
+const FAILED: &str = "failed";
+
+/// An entry of the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its place in the stream.
+    pub id: String,
+    /// The event.
+    pub event: Result<JobRecord, BadEvent>,
+}
+
+/// An entry that is no event, or one that the database refuses: what it says, and why not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct BadEvent {
+    /// Why it is bad.
+    pub reason: String,
+    /// The field [`DATA`] as it came.
+    pub data: Vec<u8>,
+}
+
+impl BadEvent {
+    fn new(reason: impl fmt::Display, data: &[u8]) -> Self {
+        Self {
+            reason: reason.to_string(),
+            data: data.to_vec(),
+        }
+    }
+}
+
+/// The kind of this event.
+#[must_use]
+pub fn kind(record: &JobRecord) -> &'static str {
+    use imgsys_types::Outcome::{Done, Failed};
+    match record.result.as_ref().map(|result| &result.outcome) {
+        None => ACCEPTED,
+        Some(Done(_)) => FINISHED,
+        Some(Failed(_)) => FAILED,
+    }
+}
+
+/// The event's data. Fails only for numbers that JSON has no way to write.
+pub fn to_json(record: &JobRecord) -> Result<String, serde_json::Error> {
+    serde_json::to_string(record)
+}
+
+/// The event with this data.
+pub fn from_json(data: &[u8]) -> Result<JobRecord, serde_json::Error> {
+    serde_json::from_slice(data)
+}
+
+/// The fields of the event's entry, as XADD takes them. Fails as [`to_json`] does.
+pub fn encode(record: &JobRecord) -> Result<[(&'static str, String); 2], serde_json::Error> {
+    Ok([(EVENT, kind(record).to_owned()), (DATA, to_json(record)?)])
+}
+
+/// The event with these fields. Whether it finished or failed is told by its data; the kind only
+/// has to be one that is known, and to agree on whether there is a result.
+pub fn decode(kind: &[u8], data: &[u8]) -> Result<JobRecord, BadEvent> {
+    let record = from_json(data)
+        .map_err(|error| BadEvent::new(format_args!("reading the event's data: {error}"), data))?;
+    let ended = match kind {
+        kind if kind == ACCEPTED.as_bytes() => false,
+        kind if kind == FINISHED.as_bytes() || kind == FAILED.as_bytes() => true,
+        other => {
+            let other = String::from_utf8_lossy(other);
+            let reason = format_args!("the event is of no known kind: {other:?}");
+            return Err(BadEvent::new(reason, data));
+        }
+    };
+    if ended == record.result.is_some() {
+        Ok(record)
+    } else {
+        Err(BadEvent::new(
+            "an accepted event has no result, any other has one",
+            data,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imgsys_types::arbitrary;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_event_is_read_as_it_was_written(record in arbitrary::job_record()) {
+            let [(_, kind), (_, data)] = encode(&record).unwrap();
+            prop_assert_eq!(decode(kind.as_bytes(), data.as_bytes()), Ok(record));
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_keeps_its_data() {
+        for (kind, data) in [("finished", "{"), ("accepted", "[]"), ("", "")] {
+            let bad = decode(kind.as_bytes(), data.as_bytes()).unwrap_err();
+            assert_eq!(bad.data, data.as_bytes());
+        }
+    }
+
+    #[test]
+    fn kind_and_result_agree() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        runner
+            .run(&arbitrary::job_record(), |record| {
+                let data = to_json(&record).unwrap();
+                let wrong = if record.result.is_some() {
+                    ACCEPTED
+                } else {
+                    FINISHED
+                };
+                prop_assert!(decode(wrong.as_bytes(), data.as_bytes()).is_err());
+                prop_assert!(decode(b"exploded", data.as_bytes()).is_err());
+                Ok(())
+            })
+            .unwrap();
+    }
+}

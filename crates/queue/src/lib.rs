@@ -1,0 +1,36 @@
+//! The queue: how images get from servers to workers, and results back, through Redis.
+//!
+//! docs/queue.md is the norm, from which a worker or producer in any language can be written.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`keys`] | the names of everything in Redis |
+//! | [`producer`] | [`Producer`]: a server sends tasks, asks what became of jobs, cancels |
+//! | [`listen`] | [`listen()`]: a server hears of results and commits |
+//! | [`worker`] | [`work`]: takes tasks, has them analysed, ends them; crash-safe |
+//! | [`events`] | the stream of events, as a persister reads it |
+//! | `task`, `incoming` | the task's message, as it is written and as it is read |
+//! | `scripts`, `lua/` | what happens in Redis as a whole |
+//! | `link` | connections that come back by themselves |
+//!
+//! Delivery is at least once; what a task brings about happens exactly once, because finishing is
+//! one script that looks at the job's mark in `open`.
+
+pub mod events;
+pub mod keys;
+pub mod listen;
+pub mod producer;
+pub mod worker;
+
+mod celery_result;
+mod error;
+mod incoming;
+mod link;
+mod scripts;
+mod task;
+
+pub use error::QueueError;
+pub use listen::{ServerEvent, listen};
+pub use producer::{Cancelled, Depth, OpenState, Producer};
+pub use task::Task;
+pub use worker::{Analyze, AnalyzeTask, Drained, Verdict, WorkerOptions, work};

@@ -1,0 +1,159 @@
+//! What a server hears of its jobs: results from workers, commits from persisters.
+//!
+//! Pub/Sub only makes things fast. Whatever is published while nobody listens is lost, so after
+//! each [`ServerEvent::Subscribed`] the server looks for what it has missed.
+
+use crate::{
+    events, keys,
+    link::{Backoff, Link, timed_out},
+};
+use futures::StreamExt;
+use imgsys_types::{JobId, JobRecord, ServerId};
+use redis::{RedisError, RedisResult};
+use std::time::Duration;
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+/// How many events wait for a server that is slow, before the connection is given up.
+const CAPACITY: usize = 4096;
+/// How long the connection may be silent before it is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How long subscribing and the answer to a ping may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Something that a server hears.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServerEvent {
+    /// From now on everything is heard; what was published before may have been missed.
+    Subscribed,
+    /// A job of this server has ended.
+    Result(Box<JobRecord>),
+    /// These jobs of this server are in the database.
+    Persisted(Vec<JobId>),
+    /// Nothing is heard any more, for this reason; [`ServerEvent::Subscribed`] will follow.
+    Lost(String),
+}
+
+/// Why a subscription ended.
+enum End {
+    /// Nobody wants to hear any more.
+    Over,
+    Failed(RedisError),
+    /// The server did not keep up.
+    Slow,
+}
+
+impl From<RedisError> for End {
+    fn from(error: RedisError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Listens until `shutdown`, or until the receiver is dropped; connects again for ever. Only a URL
+/// that makes no sense ends it, with [`ServerEvent::Lost`]. Needs a Tokio runtime.
+#[must_use]
+pub fn listen(
+    url: &str,
+    server: ServerId,
+    shutdown: CancellationToken,
+) -> mpsc::Receiver<ServerEvent> {
+    let (out, receiver) = mpsc::channel(CAPACITY);
+    let link = Link::new(url);
+    tokio::spawn(async move {
+        let listening = async {
+            match link {
+                Ok(link) => run(link, server, out).await,
+                Err(error) => {
+                    error!("can't listen: {error}");
+                    // Nobody left to tell if the receiver is gone.
+                    let _ = out.send(ServerEvent::Lost(error.to_string())).await;
+                }
+            }
+        };
+        shutdown.run_until_cancelled(listening).await;
+    });
+    receiver
+}
+
+async fn run(link: Link, server: ServerId, out: mpsc::Sender<ServerEvent>) {
+    let mut backoff = Backoff::redis();
+    while !out.is_closed() {
+        let begun = Instant::now();
+        let why = match subscription(&link, server, &out).await {
+            End::Over => return,
+            End::Failed(error) => {
+                link.failed(&error);
+                error.to_string()
+            }
+            End::Slow => {
+                warn!("too slow to hear all that happens to its jobs; subscribing again");
+                "the events were not taken in time".to_owned()
+            }
+        };
+        // Waits for room: the next subscription is of no use before.
+        if out.send(ServerEvent::Lost(why)).await.is_err() {
+            return;
+        }
+        if begun.elapsed() > SILENCE {
+            backoff.reset();
+        }
+        backoff.wait().await;
+    }
+}
+
+async fn subscription(link: &Link, server: ServerId, out: &mpsc::Sender<ServerEvent>) -> End {
+    match subscribe_and_forward(link, server, out).await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    }
+}
+
+async fn subscribe_and_forward(
+    link: &Link,
+    server: ServerId,
+    out: &mpsc::Sender<ServerEvent>,
+) -> Result<std::convert::Infallible, End> {
+    let results = keys::results(server);
+    let (mut sink, mut messages) = link.pubsub().await?.split();
+    let channels = [results.clone(), keys::persisted(server)];
+    in_time(sink.subscribe(&channels[..])).await?;
+    let room = |_| End::Over;
+    out.send(ServerEvent::Subscribed).await.map_err(room)?;
+    link.answered();
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => message,
+            () = out.closed() => return Err(End::Over),
+            () = tokio::time::sleep(SILENCE) => {
+                in_time(sink.ping::<redis::Value>()).await?;
+                continue;
+            }
+        };
+        let Some(message) = message else {
+            let closed = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+            return Err(End::Failed(closed.into()));
+        };
+        let event = if message.get_channel_name() == results {
+            events::from_json(message.get_payload_bytes())
+                .map(|record| ServerEvent::Result(Box::new(record)))
+        } else {
+            serde_json::from_slice(message.get_payload_bytes()).map(ServerEvent::Persisted)
+        };
+        match event.map(|event| out.try_send(event)) {
+            Ok(Ok(())) => {}
+            Ok(Err(TrySendError::Full(_))) => return Err(End::Slow),
+            Ok(Err(TrySendError::Closed(_))) => return Err(End::Over),
+            Err(error) => warn!("on {}: {error}", message.get_channel_name()),
+        }
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    timeout(ANSWER, answer)
+        .await
+        .unwrap_or_else(|_| Err(timed_out()))
+}

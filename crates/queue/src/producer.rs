@@ -1,0 +1,348 @@
+//! What a server does with the queue: sends tasks, and asks and tells what became of its jobs.
+
+use crate::{
+    QueueError, Task,
+    celery_result::{KEEP_SECONDS, celery_result},
+    events, keys,
+    link::Link,
+    scripts,
+};
+use imgsys_types::{JobId, JobRecord, Priority, ServerId};
+use redis::{FromRedisValue, RedisResult, ScriptInvocation, cmd, streams::StreamRangeReply};
+use std::collections::BTreeMap;
+use tracing::{error, warn};
+
+/// How many jobs a script or pipeline deals with, so that Redis is never busy with one for long.
+const CHUNK: usize = 256;
+
+/// Sends tasks and keeps a server's books in Redis. Clones share one connection.
+///
+/// Redis may be away at any time: then each call fails within seconds with
+/// [`QueueError::Unavailable`], and may be made again, for each does nothing a second time.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    link: Link,
+}
+
+/// Where Redis says that a job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OpenState {
+    /// Not in Redis: in the database by now, or never sent, or lost by Redis.
+    Absent,
+    /// Sent and not ended.
+    Queued,
+    /// Ended, and perhaps not in the database yet.
+    Ended(Box<JobRecord>),
+}
+
+/// What became of an attempt to cancel a job.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cancelled {
+    /// It ends as cancelled, and its event is made.
+    Cancelled,
+    /// Too late: it had ended so.
+    AlreadyEnded(Box<JobRecord>),
+    /// It is not open in Redis.
+    NotOpen,
+}
+
+/// How much lies in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Depth {
+    /// Tasks that wait for a worker, of all servers.
+    pub waiting: u64,
+    /// Messages that workers hold, of all queues in this database.
+    pub held: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Jobs of the server that was asked for which are not in the database yet.
+    pub open: u64,
+    /// Bytes of memory that Redis uses.
+    pub used_memory: u64,
+    /// Bytes of memory that Redis may use; 0 if there is no limit.
+    pub max_memory: u64,
+}
+
+impl Depth {
+    /// How much of its memory Redis uses: 0 to 1, and 0 if there is no limit.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss)]
+    pub fn memory_load(&self) -> f64 {
+        if self.max_memory == 0 {
+            0.0
+        } else {
+            self.used_memory as f64 / self.max_memory as f64
+        }
+    }
+}
+
+impl Producer {
+    /// A producer for the Redis at this URL, which need not be up. Needs a Tokio runtime.
+    pub fn new(url: &str) -> Result<Self, QueueError> {
+        let link = Link::new(url)?;
+        Ok(Self { link })
+    }
+
+    /// Sends tasks: for each the event `accepted`, the mark in `open`, and the message.
+    /// A job that is open already is left as it is.
+    pub async fn dispatch(&self, tasks: &[Task]) -> Result<(), QueueError> {
+        for (server, tasks) in by_server(tasks, |task| task.job.server) {
+            for chunk in tasks.chunks(CHUNK) {
+                let mut call = scripts::DISPATCH.prepare_invoke();
+                call.key(keys::EVENTS).key(keys::open(server));
+                lists(&mut call);
+                for task in chunk {
+                    let accepted = JobRecord {
+                        job: task.job.clone(),
+                        result: None,
+                    };
+                    call.arg(task.job.id.to_string())
+                        .arg(keys::queued(task.run))
+                        .arg(events::to_json(&accepted)?)
+                        .arg(list_number(task.job.priority))
+                        .arg(task.message()?);
+                }
+                self.script::<()>("take tasks", &call).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts overdue tasks on the queue once more, if they are still open and have not ended. Says
+    /// how many that were.
+    pub async fn requeue(&self, tasks: &[Task]) -> Result<usize, QueueError> {
+        let mut pushed = 0;
+        for (server, tasks) in by_server(tasks, |task| task.job.server) {
+            for chunk in tasks.chunks(CHUNK) {
+                let mut call = scripts::REQUEUE.key(keys::open(server));
+                lists(&mut call);
+                for task in chunk {
+                    call.arg(task.job.id.to_string())
+                        .arg(keys::queued(task.run))
+                        .arg(list_number(task.job.priority))
+                        .arg(task.message()?);
+                }
+                pushed += self.script::<usize>("take tasks again", &call).await?;
+            }
+        }
+        Ok(pushed)
+    }
+
+    /// Makes events of results that their clients have been told already, or that came about
+    /// before the job was sent. A job whose end has its event is left as it is, and a record
+    /// without a result is passed over.
+    pub async fn announce(&self, records: &[JobRecord]) -> Result<(), QueueError> {
+        for (server, records) in by_server(records, |record| record.job.server) {
+            for chunk in records.chunks(CHUNK) {
+                let mut call = scripts::ANNOUNCE.key(keys::EVENTS);
+                call.key(keys::open(server));
+                for record in chunk {
+                    let Some(result) = &record.result else {
+                        warn!("job {} has no result to announce", record.job.id);
+                        continue;
+                    };
+                    call.arg(record.job.id.to_string())
+                        .arg(keys::queued(result.run))
+                        .arg(events::kind(record))
+                        .arg(events::to_json(record)?);
+                }
+                self.script::<()>("take events", &call).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where these jobs of a server stand, in the same order.
+    pub async fn open_states(
+        &self,
+        server: ServerId,
+        jobs: &[JobId],
+    ) -> Result<Vec<OpenState>, QueueError> {
+        let mut states = Vec::with_capacity(jobs.len());
+        for chunk in jobs.chunks(CHUNK) {
+            let mut get = cmd("HMGET");
+            get.arg(keys::open(server));
+            for job in chunk {
+                get.arg(job.to_string());
+            }
+            let marks: Vec<Option<String>> = self
+                .link
+                .query(&get)
+                .await
+                .map_err(QueueError::unavailable("tell which jobs are open"))?;
+            states.extend(self.read_marks(marks).await?);
+        }
+        Ok(states)
+    }
+
+    /// What the marks in `open` say; entries are read from the stream.
+    async fn read_marks(&self, marks: Vec<Option<String>>) -> Result<Vec<OpenState>, QueueError> {
+        let entries: Vec<&String> = marks
+            .iter()
+            .flatten()
+            .filter(|mark| is_entry(mark))
+            .collect();
+        let mut pipeline = redis::pipe();
+        for entry in &entries {
+            pipeline
+                .cmd("XRANGE")
+                .arg(keys::EVENTS)
+                .arg(entry)
+                .arg(entry);
+        }
+        let replies: Vec<StreamRangeReply> = if entries.is_empty() {
+            Vec::new()
+        } else {
+            self.link
+                .pipeline(&pipeline)
+                .await
+                .map_err(QueueError::unavailable("read how jobs ended"))?
+        };
+        let mut replies = replies.into_iter();
+        let state = |mark: Option<String>| match mark {
+            None => OpenState::Absent,
+            Some(mark) if is_entry(&mark) => read_end(&mark, replies.next()),
+            Some(_) => OpenState::Queued,
+        };
+        Ok(marks.into_iter().map(state).collect())
+    }
+
+    /// Ends a job that has not ended; the record's result says how: as failed, because cancelled.
+    /// A worker that has it already finds its own result in vain.
+    pub async fn cancel(&self, record: &JobRecord) -> Result<Cancelled, QueueError> {
+        let job = &record.job;
+        let Some(result) = &record.result else {
+            warn!("job {} has no result to be cancelled with", job.id);
+            return Ok(Cancelled::NotOpen);
+        };
+        let task_id = keys::task_id(job.id, result.run);
+        let mark = keys::queued(result.run);
+        let mut call = scripts::CANCEL.key(keys::open(job.server));
+        call.key(keys::EVENTS)
+            .key(keys::task_result(&task_id))
+            .arg(job.id.to_string())
+            .arg(&mark)
+            .arg(events::to_json(record)?)
+            .arg(keys::results(job.server))
+            .arg(celery_result(&task_id, result))
+            .arg(KEEP_SECONDS);
+        let state: Option<String> = self.script("cancel a job", &call).await?;
+        if state.as_ref() == Some(&mark) {
+            return Ok(Cancelled::Cancelled);
+        }
+        let states = self.read_marks(vec![state]).await?;
+        Ok(match states.into_iter().next() {
+            Some(OpenState::Ended(ended)) => Cancelled::AlreadyEnded(ended),
+            _ => Cancelled::NotOpen,
+        })
+    }
+
+    /// How much lies in Redis, and how many jobs of this server are open.
+    pub async fn depth(&self, server: ServerId) -> Result<Depth, QueueError> {
+        let mut pipeline = redis::pipe();
+        for list in queue_lists() {
+            pipeline.cmd("LLEN").arg(list);
+        }
+        pipeline.cmd("HLEN").arg(keys::UNACKED);
+        pipeline.cmd("LLEN").arg(keys::DEAD);
+        pipeline.cmd("HLEN").arg(keys::open(server));
+        pipeline.cmd("INFO").arg("memory");
+        let (a, b, c, d, held, dead, open, info): (u64, u64, u64, u64, u64, u64, u64, String) =
+            self.link
+                .pipeline(&pipeline)
+                .await
+                .map_err(QueueError::unavailable("tell how much it holds"))?;
+        let number = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse().ok())
+                .unwrap_or(0)
+        };
+        Ok(Depth {
+            waiting: a + b + c + d,
+            held,
+            dead,
+            open,
+            used_memory: number("used_memory:"),
+            max_memory: number("maxmemory:"),
+        })
+    }
+
+    /// Whether Redis answers.
+    pub async fn ping(&self) -> Result<(), QueueError> {
+        self.link
+            .query::<String>(&cmd("PING"))
+            .await
+            .map(drop)
+            .map_err(QueueError::unavailable("answer a ping"))
+    }
+
+    async fn script<T: FromRedisValue>(
+        &self,
+        doing: &'static str,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, QueueError> {
+        let reply: RedisResult<T> = self.link.script(call).await;
+        reply.map_err(QueueError::unavailable(doing))
+    }
+}
+
+/// The lists of our queue, the most urgent first.
+pub(crate) fn queue_lists() -> [String; 4] {
+    keys::PRIORITY_STEPS.map(|step| keys::priority_list(keys::QUEUE, step))
+}
+
+fn lists(call: &mut ScriptInvocation<'_>) {
+    for list in queue_lists() {
+        call.key(list);
+    }
+}
+
+/// Which of the lists, counted from 1, tasks of this priority belong on.
+fn list_number(priority: Priority) -> usize {
+    let steps = keys::PRIORITY_STEPS.iter();
+    steps.filter(|step| priority.get() >= **step).count()
+}
+
+fn by_server<T>(items: &[T], server: impl Fn(&T) -> ServerId) -> BTreeMap<ServerId, Vec<&T>> {
+    let mut servers: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for item in items {
+        servers.entry(server(item)).or_default().push(item);
+    }
+    servers
+}
+
+/// Whether a mark is an entry's id, such as `1764000000000-0`.
+fn is_entry(mark: &str) -> bool {
+    mark.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// The end that an entry tells. An entry that is gone has been written to the database.
+fn read_end(mark: &str, reply: Option<StreamRangeReply>) -> OpenState {
+    let Some(entry) = reply.and_then(|reply| reply.ids.into_iter().next()) else {
+        return OpenState::Absent;
+    };
+    let field = |name: &str| entry.get::<Vec<u8>>(name).unwrap_or_default();
+    match events::decode(&field(events::EVENT), &field(events::DATA)) {
+        Ok(record) => OpenState::Ended(Box::new(record)),
+        Err(bad) => {
+            error!("event {mark}, which ended a job, makes no sense: {bad}");
+            OpenState::Queued
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_number_is_that_of_the_priority_list() {
+        for level in 0..=Priority::MAX {
+            let number = list_number(Priority::new(level).unwrap());
+            assert_eq!(
+                queue_lists()[number - 1],
+                keys::priority_list(keys::QUEUE, level)
+            );
+        }
+    }
+}

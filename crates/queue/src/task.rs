@@ -1,0 +1,224 @@
+//! The task `imgsys.analyze`: its arguments, and the message that carries them.
+//!
+//! The message is what Python's Celery sends, field by field: protocol 2, JSON, the body in base64.
+
+use crate::{QueueError, keys};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use imgsys_types::{Digest, Job, JobId, Owner, Priority, ServerId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::{fmt::Write, sync::LazyLock};
+use uuid::Uuid;
+
+/// The longest `kwargsrepr`, in characters: Python's limit.
+const MAX_REPR: usize = 1024;
+
+/// A job to be analysed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The job.
+    pub job: Job,
+    /// 0 is the submission; each reanalysis adds one.
+    pub run: u32,
+    /// Where the image is: a `file:` or `http:` URL.
+    pub image_url: String,
+}
+
+/// The task's keyword arguments: flat and plain, for any language.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Arguments {
+    pub(crate) job: JobId,
+    pub(crate) sha256: Digest,
+    pub(crate) size: u64,
+    pub(crate) image_url: String,
+    #[serde(default)]
+    pub(crate) run: u32,
+    #[serde(default = "Owner::local")]
+    pub(crate) owner: Owner,
+    /// Nil if no server sent the task.
+    #[serde(default = "keys::no_server")]
+    pub(crate) server: ServerId,
+    #[serde(default)]
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) priority: Priority,
+    #[serde(default = "Timestamp::now")]
+    pub(crate) submitted_at: Timestamp,
+}
+
+/// The arguments' names in the order in which they may be given without names.
+pub(crate) const ARGUMENTS: [&str; 10] = [
+    "job",
+    "sha256",
+    "size",
+    "image_url",
+    "run",
+    "owner",
+    "server",
+    "name",
+    "priority",
+    "submitted_at",
+];
+
+impl From<&Task> for Arguments {
+    fn from(task: &Task) -> Self {
+        let job = task.job.clone();
+        Self {
+            job: job.id,
+            sha256: job.sha256,
+            size: job.size,
+            image_url: task.image_url.clone(),
+            run: task.run,
+            owner: job.owner,
+            server: job.server,
+            name: job.name,
+            priority: job.priority,
+            submitted_at: job.submitted_at,
+        }
+    }
+}
+
+impl Arguments {
+    pub(crate) fn job(&self) -> Job {
+        Job {
+            id: self.job,
+            owner: self.owner.clone(),
+            sha256: self.sha256,
+            name: self.name.clone(),
+            size: self.size,
+            priority: self.priority,
+            submitted_at: self.submitted_at,
+            server: self.server,
+        }
+    }
+
+    /// As Python would write the arguments: for people who look at Flower.
+    fn repr(&self) -> String {
+        let text = |value: &dyn ToString| python_string(&value.to_string());
+        let pairs = [
+            ("job", text(&self.job)),
+            ("sha256", text(&self.sha256)),
+            ("size", self.size.to_string()),
+            ("image_url", text(&self.image_url)),
+            ("run", self.run.to_string()),
+            ("owner", text(&self.owner)),
+            ("server", text(&self.server)),
+            ("name", text(&self.name)),
+            ("priority", self.priority.get().to_string()),
+            ("submitted_at", self.submitted_at.as_micros().to_string()),
+        ];
+        let pairs: Vec<String> = pairs
+            .iter()
+            .map(|(name, value)| format!("'{name}': {value}"))
+            .collect();
+        let repr = format!("{{{}}}", pairs.join(", "));
+        if repr.chars().count() <= MAX_REPR {
+            return repr;
+        }
+        let mut cut: String = repr.chars().take(MAX_REPR - 3).collect();
+        cut.push_str("...");
+        cut
+    }
+}
+
+/// A string as Python's `repr` writes it.
+fn python_string(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => out.extend(['\\', c]),
+            c if c.is_control() => {
+                // Writing to a String can't fail.
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
+}
+
+/// Who sent a message, as Celery names a program without a name.
+static ORIGIN: LazyLock<String> = LazyLock::new(|| {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = Some(host.trim())
+        .filter(|host| !host.is_empty())
+        .unwrap_or("localhost");
+    format!("gen{}@{host}", std::process::id())
+});
+
+/// Where this program would take answers by message; nobody sends any, but Python fills it in.
+static REPLY_TO: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().to_string());
+
+impl Task {
+    pub(crate) fn id(&self) -> String {
+        keys::task_id(self.job.id, self.run)
+    }
+
+    /// The message for the queue. Each has a delivery tag of its own.
+    pub(crate) fn message(&self) -> Result<String, QueueError> {
+        let id = self.id();
+        let arguments = Arguments::from(self);
+        let embed = json!({"callbacks": null, "errbacks": null, "chain": null, "chord": null});
+        let body = serde_json::to_vec(&([(); 0], &arguments, embed))?;
+        let message = json!({
+            "body": BASE64.encode(body),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {
+                "lang": "rust",
+                "task": keys::TASK,
+                "id": id,
+                "shadow": null,
+                "eta": null,
+                "expires": null,
+                "group": null,
+                "group_index": null,
+                "retries": 0,
+                "timelimit": [null, null],
+                "root_id": id,
+                "parent_id": null,
+                "argsrepr": "()",
+                "kwargsrepr": arguments.repr(),
+                "origin": *ORIGIN,
+                "ignore_result": false,
+                "replaced_task_nesting": 0,
+                "stamped_headers": null,
+                "stamps": {},
+            },
+            "properties": {
+                "correlation_id": id,
+                "reply_to": *REPLY_TO,
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": keys::QUEUE},
+                "priority": self.job.priority.get(),
+                "body_encoding": "base64",
+                "delivery_tag": Uuid::new_v4().to_string(),
+            },
+        });
+        Ok(message.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_written_as_python_does() {
+        assert_eq!(python_string("cat.jpg"), "'cat.jpg'");
+        assert_eq!(python_string("it's"), "\"it's\"");
+        assert_eq!(python_string("a'b\"c"), "'a\\'b\"c'");
+        assert_eq!(python_string("a\\\n\u{1}é"), "'a\\\\\\n\\x01é'");
+    }
+}

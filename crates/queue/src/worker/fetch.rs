@@ -1,0 +1,303 @@
+//! Popping messages, as many as the worker may hold, and handing them to the worker loop.
+
+use super::{
+    Shared,
+    broker::LeasedDelivery,
+    finish::Finish,
+    wait::{Waiters, sources},
+};
+use crate::{
+    incoming::{self, Incoming},
+    keys,
+    link::Backoff,
+    scripts,
+};
+use redis::{RedisResult, cmd};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tracing::{debug, warn};
+
+/// The most messages popped at once.
+const MAX_POP: usize = 256;
+/// So many holders may die of a task before it has to run alone.
+const MAX_TAKEOVERS: u32 = 2;
+
+/// Pops messages until the worker stops.
+pub(super) async fn fetch(shared: Arc<Shared>, out: mpsc::UnboundedSender<LeasedDelivery>) {
+    let fetcher = Fetcher {
+        waiters: Waiters::start(&shared),
+        lists: sources(&shared.options.name)
+            .into_iter()
+            .flat_map(|source| [source.claim, source.list])
+            .collect(),
+        shared,
+        out,
+    };
+    fetcher.run().await;
+    fetcher.waiters.stop().await;
+}
+
+struct Fetcher {
+    shared: Arc<Shared>,
+    waiters: Waiters,
+    /// Where messages are popped from: each claim list, then the list it is for.
+    lists: Vec<String>,
+    out: mpsc::UnboundedSender<LeasedDelivery>,
+}
+
+/// A message that has been popped and can be run.
+struct Popped {
+    lease: String,
+    task: Arc<Incoming>,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What Redis knows of a popped task.
+#[derive(Clone, Copy, Default)]
+struct Facts {
+    /// Its job has ended already.
+    ended: bool,
+    /// How many of its holders have died.
+    takeovers: u32,
+}
+
+impl Fetcher {
+    async fn run(&self) {
+        let stop = &self.shared.stop;
+        let mut backoff = Backoff::redis();
+        while let Some(permits) = self.permits().await {
+            let wanted = permits.len();
+            match self.pop(wanted).await {
+                Ok(popped) => {
+                    backoff.reset();
+                    let all = popped.len() == wanted;
+                    self.take_in(popped, permits).await;
+                    if all {
+                        continue;
+                    }
+                    // The lists are empty, and there is room.
+                    self.waiters.wait();
+                    tokio::select! {
+                        () = self.waiters.claimed() => {}
+                        () = stop.cancelled() => return,
+                    }
+                }
+                Err(_noted) => tokio::select! {
+                    () = backoff.wait() => {}
+                    () = stop.cancelled() => return,
+                },
+            }
+        }
+    }
+
+    /// Permits to hold messages, at least one; `None` when the worker stops.
+    async fn permits(&self) -> Option<Vec<OwnedSemaphorePermit>> {
+        let semaphore = &self.shared.permits;
+        let first = loop {
+            tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return None,
+                permit = Arc::clone(semaphore).acquire_owned() => break permit.ok()?,
+                () = self.waiters.claimed() => self.unclaim().await,
+            }
+        };
+        let mut permits = vec![first];
+        while permits.len() < MAX_POP
+            && let Ok(permit) = Arc::clone(semaphore).try_acquire_owned()
+        {
+            permits.push(permit);
+        }
+        Some(permits)
+    }
+
+    /// The worker is full: what it has claimed is for others.
+    async fn unclaim(&self) {
+        let mut backoff = Backoff::redis();
+        while let Err(_noted) = self.waiters.unclaim().await {
+            tokio::select! {
+                () = backoff.wait() => {}
+                () = self.shared.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Pops and leases messages, each with its lease.
+    async fn pop(&self, wanted: usize) -> RedisResult<Vec<(String, Vec<u8>)>> {
+        let tags: Vec<String> = (0..wanted).map(|_| self.tag()).collect();
+        let mut call = scripts::POP.key(keys::UNACKED);
+        call.key(keys::UNACKED_INDEX).key(&self.lists);
+        // The rest of `[message, exchange, routing key]`.
+        call.arg(format!(",\"\",\"{}\"]", keys::QUEUE)).arg(&tags);
+        let messages: Vec<Vec<u8>> = self.shared.link.script(&call).await?;
+        Ok(tags.into_iter().zip(messages).collect())
+    }
+
+    /// A delivery tag that nobody has used.
+    fn tag(&self) -> String {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        format!(
+            "{}.{}.{count}",
+            self.shared.options.name,
+            std::process::id()
+        )
+    }
+
+    async fn take_in(&self, popped: Vec<(String, Vec<u8>)>, permits: Vec<OwnedSemaphorePermit>) {
+        let name = &self.shared.options.name;
+        let mut tasks = Vec::with_capacity(popped.len());
+        for ((lease, raw), permit) in popped.into_iter().zip(permits) {
+            match incoming::parse(&raw) {
+                Err(rejected) => self
+                    .shared
+                    .end(Finish::rejected(&lease, &raw, *rejected, name)),
+                Ok(task) => {
+                    let task = Arc::new(task);
+                    if self.shared.leases.hold(&lease, &task) {
+                        tasks.push(Popped {
+                            lease,
+                            task,
+                            permit,
+                        });
+                    } else {
+                        debug!("another copy of task {} came while one is here", task.id);
+                    }
+                }
+            }
+        }
+        if tasks.is_empty() {
+            return;
+        }
+        let facts = self.look_up(&tasks).await;
+        let mut suspects = Vec::new();
+        for (popped, facts) in tasks.into_iter().zip(facts) {
+            if facts.ended {
+                self.drop_ended(popped);
+            } else if facts.takeovers >= MAX_TAKEOVERS {
+                suspects.push((popped, facts.takeovers));
+            } else {
+                self.hand_over(popped, facts.takeovers, false);
+            }
+        }
+        for (suspect, takeovers) in suspects {
+            self.run_alone(suspect, takeovers).await;
+        }
+    }
+
+    /// Asks whether the tasks' jobs have ended already, and how often holders of those that come
+    /// again have died. Nothing is known of them if the worker stops meanwhile.
+    async fn look_up(&self, tasks: &[Popped]) -> Vec<Facts> {
+        let mut pipeline = redis::pipe();
+        for Popped { task, .. } in tasks {
+            let arguments = &task.arguments;
+            let open = keys::open(arguments.server);
+            pipeline
+                .cmd("HGET")
+                .arg(open)
+                .arg(arguments.job.to_string());
+            if task.redelivered {
+                pipeline.cmd("HGET").arg(keys::TAKEOVERS).arg(&task.id);
+            }
+        }
+        let mut backoff = Backoff::redis();
+        let replies: Vec<Option<String>> = loop {
+            match self.shared.link.pipeline(&pipeline).await {
+                Ok(replies) => break replies,
+                Err(_noted) => tokio::select! {
+                    () = backoff.wait() => {}
+                    () = self.shared.stop.cancelled() => return vec![Facts::default(); tasks.len()],
+                },
+            }
+        };
+        let mut replies = replies.into_iter();
+        let mut next = || replies.next().flatten();
+        let facts = |Popped { task, .. }: &Popped| Facts {
+            ended: next().is_some_and(|mark| mark != keys::queued(task.arguments.run)),
+            takeovers: match task.redelivered.then(&mut next).flatten() {
+                None => 0,
+                Some(count) if count == keys::ALONE => MAX_TAKEOVERS,
+                Some(count) => count.parse().unwrap_or(0),
+            },
+        };
+        tasks.iter().map(facts).collect()
+    }
+
+    /// Another copy has ended the job, or its client has cancelled it.
+    fn drop_ended(
+        &self,
+        Popped {
+            lease,
+            task,
+            permit,
+        }: Popped,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            if let Some(released) = shared.leases.end(&lease) {
+                let finish = Finish::acknowledge(task.id.clone(), released.tags);
+                shared.settle(&lease, finish).await;
+            }
+            drop(permit);
+        });
+    }
+
+    fn hand_over(&self, popped: Popped, takeovers: u32, alone: bool) {
+        let Popped {
+            lease,
+            task,
+            permit,
+        } = popped;
+        let attempt = task.retries.saturating_add(takeovers).saturating_add(1);
+        self.shared.leases.hand_over(&lease, attempt, alone);
+        let delivery = LeasedDelivery::new(&self.shared, lease, task, permit);
+        // If the loop is gone then the worker stops, and gives back what it holds.
+        let _ = self.out.send(delivery);
+    }
+
+    /// Workers have died with this task. It gets a last chance with nothing else beside it, so
+    /// that it takes nothing with it, and nothing else can have been to blame.
+    async fn run_alone(&self, suspect: Popped, takeovers: u32) {
+        let id = suspect.task.id.clone();
+        warn!("task {id} runs alone: {takeovers} workers have died with it");
+        let waiting = self.shared.leases.take_waiting();
+        self.shared
+            .give_back(waiting, self.shared.stop.cancelled())
+            .await;
+        if !self.quiet().await || !self.mark_alone(&id).await {
+            return;
+        }
+        self.hand_over(suspect, takeovers, true);
+        self.quiet().await;
+    }
+
+    /// Waits until nothing is held but what is aside; `false` if the worker stops.
+    async fn quiet(&self) -> bool {
+        let mut busy = self.shared.leases.busy();
+        let quiet = async { busy.wait_for(|busy| *busy == 0).await.is_ok() };
+        tokio::pin!(quiet);
+        loop {
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return false,
+                () = self.waiters.claimed() => self.unclaim().await,
+                quiet = &mut quiet => return quiet,
+            }
+        }
+    }
+
+    /// Notes in Redis that the task runs alone; `false` if the worker stops.
+    async fn mark_alone(&self, id: &str) -> bool {
+        let mut mark = cmd("HSET");
+        mark.arg(keys::TAKEOVERS).arg(id).arg(keys::ALONE);
+        let mut backoff = Backoff::redis();
+        while let Err(_noted) = self.shared.link.query::<i64>(&mark).await {
+            tokio::select! {
+                () = backoff.wait() => {}
+                () = self.shared.stop.cancelled() => return false,
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,236 @@
+//! Ending tasks: event, news for the server, Celery result and acknowledgement in one script.
+//!
+//! Ends are sent in batches, again and again until Redis has answered for each. An answer that was
+//! lost does no harm, for the script does nothing twice.
+
+use super::leases::Released;
+use crate::{
+    celery_result::{KEEP_SECONDS, celery_result, iso},
+    events,
+    incoming::Rejected,
+    keys,
+    link::{Backoff, Link, is_no_script},
+    scripts,
+};
+use imgsys_types::{Failure, FailureReason, JobRecord, JobResult, Timestamp};
+use redis::{Cmd, RedisResult, cmd};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+/// How many ends are sent at once.
+const BATCH: usize = 256;
+/// How many dead letters are kept; the oldest go first.
+const MAX_DEAD: usize = 10_000;
+
+/// The end of a message.
+#[derive(Debug)]
+pub(super) struct Finish {
+    task_id: String,
+    tags: Vec<String>,
+    event: Option<Event>,
+    /// For Celery.
+    result: Option<String>,
+    dead: Option<String>,
+    done: Option<oneshot::Sender<()>>,
+}
+
+#[derive(Debug)]
+struct Event {
+    record: JobRecord,
+    run: u32,
+    data: String,
+}
+
+impl Finish {
+    /// Only takes the message off the queue.
+    pub(super) fn acknowledge(task_id: String, tags: Vec<String>) -> Self {
+        Self {
+            task_id,
+            tags,
+            event: None,
+            result: None,
+            dead: None,
+            done: None,
+        }
+    }
+
+    /// Ends a task with a result.
+    pub(super) fn task(released: Released, result: JobResult) -> Self {
+        let arguments = &released.task.arguments;
+        let mut finish = Self::acknowledge(released.task.id.clone(), released.tags);
+        let record = JobRecord {
+            job: arguments.job(),
+            result: None,
+        };
+        finish.tell(record, result);
+        finish
+    }
+
+    /// Sets a message aside that can't be run.
+    pub(super) fn rejected(tag: &str, raw: &[u8], rejected: Rejected, worker: &str) -> Self {
+        let failure = Failure::new(rejected.failure(), &rejected.detail);
+        warn!(
+            "set a message aside: {}: {}",
+            rejected.reason, rejected.detail
+        );
+        let mut finish = Self::acknowledge(
+            rejected.id.clone().unwrap_or_default(),
+            vec![tag.to_owned()],
+        );
+        finish.dead = Some(dead_letter(rejected.reason, &rejected.detail, raw));
+        let run = rejected.ours.as_ref().map_or(0, |(_, run)| *run);
+        let result = JobResult {
+            worker: Some(worker.to_owned()),
+            ..JobResult::failed(run, failure)
+        };
+        if let Some((job, _)) = rejected.ours {
+            finish.tell(JobRecord { job, result: None }, result);
+        } else if let Some(id) = rejected.id {
+            finish.result = Some(celery_result(&id, &result));
+        }
+        finish
+    }
+
+    /// Condemns a task whose holders died of it.
+    pub(super) fn condemned(released: Released, attempts: u32) -> Self {
+        const DETAIL: &str =
+            "every worker that took it died, the last one while it ran nothing else";
+        warn!("task {} is a dead letter: {DETAIL}", released.task.id);
+        let dead = dead_letter("dead_letter", DETAIL, released.task.raw.as_bytes());
+        let failure = Failure::new(FailureReason::DeadLetter, DETAIL);
+        let result = JobResult {
+            attempts,
+            ..JobResult::failed(released.task.arguments.run, failure)
+        };
+        Self {
+            dead: Some(dead),
+            ..Self::task(released, result)
+        }
+    }
+
+    /// Says when it is done.
+    pub(super) fn done(&mut self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.done = Some(sender);
+        receiver
+    }
+
+    pub(super) fn tags(&self) -> &[String] {
+        &self.tags
+    }
+
+    pub(super) fn task_id(&self) -> &str {
+        &self.task_id
+    }
+
+    fn tell(&mut self, mut record: JobRecord, result: JobResult) {
+        let run = result.run;
+        self.result = Some(celery_result(&self.task_id, &result));
+        record.result = Some(result);
+        match events::to_json(&record) {
+            Ok(data) => self.event = Some(Event { record, run, data }),
+            Err(error) => error!("job {}: writing its result: {error}", record.job.id),
+        }
+    }
+
+    fn command(&self) -> Cmd {
+        let none = String::new();
+        let mut cmd = cmd("EVALSHA");
+        cmd.arg(scripts::FINISH.get_hash()).arg(7);
+        let event = self.event.as_ref();
+        cmd.arg(keys::open(
+            event.map_or_else(keys::no_server, |e| e.record.job.server),
+        ))
+        .arg(keys::EVENTS)
+        .arg(keys::UNACKED)
+        .arg(keys::UNACKED_INDEX)
+        .arg(keys::TAKEOVERS)
+        .arg(keys::task_result(&self.task_id))
+        .arg(keys::DEAD);
+        cmd.arg(event.map_or_else(String::new, |e| e.record.job.id.to_string()))
+            .arg(event.map_or_else(String::new, |e| keys::queued(e.run)))
+            .arg(event.map_or("", |e| events::kind(&e.record)))
+            .arg(event.map_or(&none, |e| &e.data))
+            .arg(event.map_or_else(String::new, |e| keys::results(e.record.job.server)))
+            .arg(self.result.as_ref().unwrap_or(&none))
+            .arg(KEEP_SECONDS)
+            .arg(self.dead.as_ref().unwrap_or(&none))
+            .arg(MAX_DEAD)
+            .arg(&self.task_id)
+            .arg(&self.tags);
+        cmd
+    }
+}
+
+fn dead_letter(reason: &str, detail: &str, raw: &[u8]) -> String {
+    json!({
+        "reason": reason,
+        "detail": detail,
+        "queue": keys::QUEUE,
+        "at": iso(Timestamp::now()),
+        "message": String::from_utf8_lossy(raw),
+    })
+    .to_string()
+}
+
+/// Sends ends to Redis until nobody can bring any more.
+pub(super) async fn finisher(link: Link, mut ends: mpsc::UnboundedReceiver<Finish>) {
+    let mut batch = Vec::new();
+    let mut backoff = Backoff::redis();
+    loop {
+        if batch.is_empty() {
+            if ends.recv_many(&mut batch, BATCH).await == 0 {
+                return;
+            }
+            backoff.reset();
+        } else {
+            backoff.wait().await;
+            while batch.len() < BATCH
+                && let Ok(end) = ends.try_recv()
+            {
+                batch.push(end);
+            }
+        }
+        send(&link, &mut batch).await;
+    }
+}
+
+/// Sends the batch; what is not done stays in it.
+async fn send(link: &Link, batch: &mut Vec<Finish>) {
+    let mut pipeline = redis::pipe();
+    pipeline.ignore_errors();
+    for finish in &*batch {
+        pipeline.add_command(finish.command());
+    }
+    let replies = match link.pipeline::<Vec<RedisResult<String>>>(&pipeline).await {
+        Ok(replies) if replies.iter().any(lacks_script) => {
+            let mut load = cmd("SCRIPT");
+            load.arg("LOAD").arg(scripts::FINISH_TEXT);
+            match link.query::<String>(&load).await {
+                Ok(_) => link.pipeline(&pipeline).await,
+                Err(error) => Err(error),
+            }
+        }
+        other => other,
+    };
+    // An error of the connection has been noted by the link.
+    let Ok(replies) = replies else { return };
+    let sent = std::mem::take(batch);
+    for (finish, reply) in sent.into_iter().zip(replies) {
+        match reply {
+            Ok(_) => {
+                // Nobody may be waiting.
+                let _ = finish.done.map(|done| done.send(()));
+            }
+            Err(error) => {
+                link.failed(&error);
+                batch.push(finish);
+            }
+        }
+    }
+}
+
+fn lacks_script(reply: &RedisResult<String>) -> bool {
+    reply.as_ref().is_err_and(is_no_script)
+}

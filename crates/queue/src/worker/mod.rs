@@ -1,0 +1,278 @@
+//! A worker: takes tasks from the queue, has them analysed, and ends each exactly once.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `app` | the Celery app: its worker loop, our broker in it, the task |
+//! | `broker` | what the worker loop sees: deliveries, acknowledgements, retries |
+//! | `fetch`, `wait` | popping messages, and waiting for some without asking again and again |
+//! | `leases` | the table of what is held |
+//! | `tend` | renewing leases, and taking over what dead workers held |
+//! | `run` | one task, from its start to its verdict |
+//! | `finish` | ends on their way to Redis |
+//!
+//! A message is popped and leased in one step, is renewed while it is held, and leaves Redis only
+//! by the finishing script, by a retry, or back onto its list. So at any moment it is in exactly
+//! one place, whoever dies.
+
+mod app;
+mod broker;
+mod fetch;
+mod finish;
+mod leases;
+mod run;
+mod tend;
+mod wait;
+
+use crate::{
+    QueueError,
+    link::{Backoff, Link},
+    scripts,
+};
+use async_trait::async_trait;
+use finish::Finish;
+use imgsys_types::{Analysis, Failure, Job};
+use leases::{Leases, Released};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+/// How long Redis may take to hear of the last ends when the worker stops.
+const FLUSH: Duration = Duration::from_secs(5);
+/// The shortest lease: renewing must have a chance.
+const MIN_LEASE: Duration = Duration::from_millis(500);
+
+/// An image to be analysed.
+#[derive(Debug, Clone)]
+pub struct AnalyzeTask {
+    /// The job.
+    pub job: Job,
+    /// 0 is the submission; each reanalysis adds one.
+    pub run: u32,
+    /// Where the image is.
+    pub image_url: String,
+    /// How many times a worker has taken it up, this time included.
+    pub attempt: u32,
+    /// Whether it runs alone in this worker, because workers have died with it.
+    pub alone: bool,
+}
+
+/// What came of an attempt to analyse an image.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It was analysed.
+    Done(Analysis),
+    /// It can't be analysed.
+    Failed(Failure),
+    /// Something that this task can't help is away, for this reason: try again later.
+    Retry(String),
+}
+
+/// Analyses images.
+#[async_trait]
+pub trait Analyze: Send + Sync + 'static {
+    /// Analyses one image. Dropped when its time is over; a panic fails the task.
+    async fn analyze(&self, task: AnalyzeTask) -> Verdict;
+}
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Where Redis is.
+    pub url: String,
+    /// The worker's name for Celery, such as `imgsys-3f9a@host`; no two workers may share one.
+    pub name: String,
+    /// Tasks held at once, which all run at once; those that wait for their time don't count.
+    pub prefetch: usize,
+    /// How long a message stays this worker's without a sign of life. All workers of a queue must
+    /// agree.
+    pub lease: Duration,
+    /// How long an analysis may take; a message may say less.
+    pub task_time: Duration,
+    /// How often a task may be tried again before it fails.
+    pub max_retries: u32,
+    /// How long running analyses may go on after the shutdown began.
+    pub drain: Duration,
+}
+
+/// What became of the tasks that were held when the shutdown began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drained {
+    /// Came to an end in time.
+    pub finished: u64,
+    /// Were given back to the queue.
+    pub returned: u64,
+}
+
+/// What the parts of a worker share.
+struct Shared {
+    options: WorkerOptions,
+    link: Link,
+    analyzer: Arc<dyn Analyze>,
+    leases: Leases,
+    /// How many messages more may be held.
+    permits: Arc<Semaphore>,
+    /// How many tasks more may run.
+    slots: Semaphore,
+    /// How many messages wait for their time without a permit.
+    delayed: AtomicUsize,
+    finish: mpsc::UnboundedSender<Finish>,
+    finished: AtomicU64,
+    /// Nothing is popped any more.
+    stop: CancellationToken,
+    /// The task that pops.
+    fetching: TaskTracker,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("name", &self.options.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Works until `shutdown` is set, then drains: nothing more is popped, what has not begun is given
+/// back, what runs may go on for a while, and the rest is given back too.
+///
+/// `ready` is called once the worker loop runs; Redis may be away even then, and at any time later.
+/// SIGINT and SIGTERM, which the worker loop catches, end it as `shutdown` does.
+pub async fn work(
+    options: WorkerOptions,
+    analyzer: Arc<dyn Analyze>,
+    shutdown: CancellationToken,
+    ready: impl FnOnce(),
+) -> Result<Drained, QueueError> {
+    let link = Link::new(&options.url)?;
+    let (finish, ends) = mpsc::unbounded_channel();
+    let prefetch = options.prefetch.clamp(1, Semaphore::MAX_PERMITS);
+    let shared = Arc::new(Shared {
+        options: WorkerOptions {
+            lease: options.lease.max(MIN_LEASE),
+            ..options
+        },
+        link: link.clone(),
+        analyzer,
+        leases: Leases::new(),
+        permits: Arc::new(Semaphore::new(prefetch)),
+        slots: Semaphore::new(prefetch),
+        delayed: AtomicUsize::new(0),
+        finish,
+        finished: AtomicU64::new(0),
+        stop: CancellationToken::new(),
+        fetching: TaskTracker::new(),
+    });
+    let end = CancellationToken::new();
+    let tending = tokio::spawn(tend::tend(Arc::clone(&shared), end.clone()));
+    let finishing = tokio::spawn(
+        end.clone()
+            .run_until_cancelled_owned(finish::finisher(link, ends)),
+    );
+    let drained = app::run(&shared, &shutdown, ready).await;
+    end.cancel();
+    for task in [tending.await, finishing.await.map(drop)] {
+        if let Err(error) = task {
+            warn!("a part of the worker broke: {error}");
+        }
+    }
+    drained
+}
+
+impl Shared {
+    /// Sends an end on its way.
+    fn end(&self, finish: Finish) {
+        // The finisher outlives all that ends tasks.
+        if self.finish.send(finish).is_err() {
+            warn!("a task ended after its worker; its lease will run out");
+        }
+    }
+
+    /// Ends what is held under a lease, and returns when Redis has it.
+    async fn settle(&self, lease: &str, mut finish: Finish) {
+        let tags = finish.tags().to_vec();
+        let task_id = finish.task_id().to_owned();
+        let done = finish.done();
+        self.end(finish);
+        if done.await.is_err() {
+            return;
+        }
+        self.finished.fetch_add(1, Ordering::Relaxed);
+        let late = self.leases.settled(lease, &tags);
+        if !late.is_empty() {
+            self.end(Finish::acknowledge(task_id, late));
+        }
+    }
+
+    /// Puts messages back on their lists, to be the next. Gives up when `give_up` is over, for
+    /// then their leases will run out.
+    async fn give_back(&self, released: Vec<Released>, give_up: impl Future<Output = ()>) -> u64 {
+        let mut returned = 0;
+        tokio::pin!(give_up);
+        for Released { task, tags } in released {
+            let mut call = give_back_call(&task.list);
+            call.arg("RPUSH").arg(&task.raw).arg(&task.id).arg(&tags);
+            let mut backoff = Backoff::redis();
+            while let Err(_noted) = self.link.script::<u64>(&call).await {
+                tokio::select! {
+                    () = &mut give_up => return returned,
+                    () = backoff.wait() => {}
+                }
+            }
+            returned += 1;
+        }
+        returned
+    }
+
+    async fn drain(&self) -> Drained {
+        self.stop.cancel();
+        self.fetching.close();
+        self.fetching.wait().await;
+        let flush = || tokio::time::sleep(FLUSH);
+        let unstarted = self.leases.take_unstarted();
+        let mut returned = self.give_back(unstarted, flush()).await;
+        let before = self.finished.load(Ordering::Relaxed);
+        let mut busy = self.leases.busy();
+        let running = *busy.borrow();
+        if running > 0 {
+            info!("waiting for {running} tasks to end");
+        }
+        if timeout(self.options.drain, busy.wait_for(|busy| *busy == 0))
+            .await
+            .is_err()
+        {
+            let unfinished = self.leases.take_unfinished();
+            warn!("{} tasks have not ended in time", unfinished.len());
+            returned += self.give_back(unfinished, flush()).await;
+            if timeout(FLUSH, busy.wait_for(|busy| *busy == 0))
+                .await
+                .is_err()
+            {
+                warn!("Redis has not heard how all tasks ended; they will run again");
+            }
+        }
+        Drained {
+            finished: self.finished.load(Ordering::Relaxed) - before,
+            returned,
+        }
+    }
+}
+
+/// The script that puts a message back on its list; its arguments are for the caller to add.
+fn give_back_call(list: &str) -> redis::ScriptInvocation<'static> {
+    let script: &'static redis::Script = &scripts::GIVE_BACK;
+    let mut call = script.key(crate::keys::UNACKED);
+    call.key(crate::keys::UNACKED_INDEX)
+        .key(crate::keys::TAKEOVERS)
+        .key(list);
+    call
+}

@@ -1,0 +1,164 @@
+//! One task, from its start to its verdict.
+
+use super::{AnalyzeTask, Shared, Verdict, finish::Finish, leases::Started};
+use crate::{keys, link::Backoff};
+use celery::{error::TaskError, task::TaskResult};
+use chrono::{TimeDelta, Utc};
+use futures::FutureExt;
+use imgsys_types::{Analysis, Failure, FailureReason, JobResult, Outcome, Scalar, Timestamp};
+use redis::cmd;
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+use tracing::{debug, error, info};
+
+/// The pauses between attempts: one second, doubling to five minutes.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+
+impl Shared {
+    /// Runs the task that is held under this lease, and ends it. Nothing happens if its message
+    /// has been given back.
+    pub(super) async fn run(&self, lease: &str) -> TaskResult<()> {
+        // Those that waited for their time may all come at once.
+        let Ok(slot) = self.slots.acquire().await else {
+            return Ok(());
+        };
+        let Some(started) = self.leases.start(lease) else {
+            return Ok(());
+        };
+        if started.task.eta.is_some() && self.has_ended(&started).await {
+            if let Some(released) = self.leases.end(lease) {
+                let finish = Finish::acknowledge(started.task.id.clone(), released.tags);
+                self.settle(lease, finish).await;
+            }
+            return Ok(());
+        }
+        let begun = Timestamp::now();
+        let clock = Instant::now();
+        let verdict = tokio::select! {
+            verdict = self.judge(&started) => verdict,
+            () = started.cancelled.cancelled() => return Ok(()),
+        };
+        drop(slot);
+        let outcome = match verdict {
+            Verdict::Done(analysis) => Outcome::Done(analysis),
+            Verdict::Failed(failure) => Outcome::Failed(failure),
+            Verdict::Retry(why) if started.task.retries < self.options.max_retries => {
+                return retry(&started, &why);
+            }
+            Verdict::Retry(why) => {
+                let detail = format!("gave up after {} attempts: {why}", started.attempt);
+                Outcome::Failed(Failure::new(FailureReason::RetriesExhausted, detail))
+            }
+        };
+        let result = JobResult {
+            run: started.task.arguments.run,
+            outcome,
+            worker: Some(self.options.name.clone()),
+            attempts: started.attempt,
+            queued_us: micros(begun.since(started.task.arguments.submitted_at)),
+            analysis_us: micros(clock.elapsed()),
+            finished_at: Timestamp::now(),
+        };
+        if let Some(released) = self.leases.end(lease) {
+            self.settle(lease, Finish::task(released, result)).await;
+        }
+        Ok(())
+    }
+
+    /// What comes of the task, whatever the analyzer does.
+    async fn judge(&self, started: &Started) -> Verdict {
+        let task = &started.task;
+        let failed = |reason, detail: String| Verdict::Failed(Failure::new(reason, detail));
+        if let Some(expires) = task.expires
+            && expires <= Utc::now()
+        {
+            let detail = format!("no worker took it before {}", expires.to_rfc3339());
+            return failed(FailureReason::Expired, detail);
+        }
+        let limit = self.options.task_time;
+        let limit = task.time_limit.map_or(limit, |less| less.min(limit));
+        let analysis = self.analyzer.analyze(AnalyzeTask {
+            job: task.arguments.job(),
+            run: task.arguments.run,
+            image_url: task.arguments.image_url.clone(),
+            attempt: started.attempt,
+            alone: started.alone,
+        });
+        match timeout(limit, AssertUnwindSafe(analysis).catch_unwind()).await {
+            Ok(Ok(Verdict::Done(analysis))) if !is_finite(&analysis) => failed(
+                FailureReason::AnalyzerError,
+                "the analyzer gave a number that is none".to_owned(),
+            ),
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(panic)) => {
+                let message = panic_message(panic.as_ref());
+                error!(
+                    "the analysis of job {} panicked: {message}",
+                    task.arguments.job
+                );
+                failed(FailureReason::AnalyzerError, message.to_owned())
+            }
+            Err(_) => {
+                let detail = format!("not analysed within {limit:.1?}");
+                failed(FailureReason::Timeout, detail)
+            }
+        }
+    }
+
+    /// Whether the job has ended while the task waited for its time.
+    async fn has_ended(&self, started: &Started) -> bool {
+        let arguments = &started.task.arguments;
+        let mut get = cmd("HGET");
+        get.arg(keys::open(arguments.server));
+        get.arg(arguments.job.to_string());
+        // If Redis does not answer, to run it in vain is the lesser evil.
+        let mark: Option<String> = self.link.query(&get).await.unwrap_or_default();
+        mark.is_some_and(|mark| mark != keys::queued(arguments.run))
+    }
+}
+
+/// Has the worker loop put the task on the queue again, for later.
+fn retry(started: &Started, why: &str) -> TaskResult<()> {
+    let task = &started.task;
+    let pause = RETRY.after(task.retries).next();
+    let at = Utc::now() + TimeDelta::from_std(pause).unwrap_or_default();
+    if task.retries == 0 {
+        info!("task {} is tried again in {pause:.1?}: {why}", task.id);
+    } else {
+        debug!("task {} is tried again in {pause:.1?}: {why}", task.id);
+    }
+    Err(TaskError::Retry(Some(at)))
+}
+
+/// JSON can't say infinity, nor "not a number".
+fn is_finite(analysis: &Analysis) -> bool {
+    let scores = analysis.scores.iter().map(|score| score.confidence);
+    let extra = analysis
+        .properties
+        .extra
+        .values()
+        .filter_map(|scalar| match scalar {
+            Scalar::Number(number) => Some(*number),
+            Scalar::Bool(_) | Scalar::Text(_) => None,
+        });
+    scores
+        .chain(extra)
+        .chain([analysis.confidence])
+        .all(f64::is_finite)
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("the analyzer panicked")
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,147 @@
+//! Tending leases: renewing our own, and taking over those whose holder has died.
+
+use super::{Shared, finish::Finish, leases::Released, wait};
+use crate::{
+    incoming::{self, Rejected},
+    keys,
+    link::Backoff,
+    scripts,
+};
+use redis::{RedisResult, cmd};
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use uuid::Uuid;
+
+/// How many leases are renewed, or restored, in one go.
+const CHUNK: usize = 500;
+/// How long Kombu's mutex may be ours.
+const MUTEX: Duration = Duration::from_secs(5);
+/// How many holders have died of a task that is condemned: the two before it ran alone, and one.
+const CONDEMNED_AFTER: u32 = 3;
+
+/// Tends leases three times in each lease, until the end.
+pub(super) async fn tend(shared: Arc<Shared>, end: CancellationToken) {
+    end.run_until_cancelled(async {
+        let mut backoff = Backoff::redis();
+        loop {
+            let next = Instant::now() + shared.options.lease / 3;
+            match round(&shared).await {
+                Ok(()) => {
+                    backoff.reset();
+                    sleep_until(next).await;
+                }
+                Err(_noted) => backoff.wait().await,
+            }
+        }
+    })
+    .await;
+}
+
+async fn round(shared: &Shared) -> RedisResult<()> {
+    for tags in shared.leases.tags().chunks(CHUNK) {
+        let mut renew = scripts::RENEW.key(keys::UNACKED_INDEX);
+        renew.arg(tags);
+        shared.link.script::<()>(&renew).await?;
+    }
+    // A worker that stops has no claims, and leaves the dead to others.
+    if !shared.stop.is_cancelled() {
+        look_after_the_dead(shared).await?;
+    }
+    Ok(())
+}
+
+async fn look_after_the_dead(shared: &Shared) -> RedisResult<()> {
+    let token = Uuid::new_v4().to_string();
+    let mut look = scripts::TEND.key(keys::UNACKED);
+    look.key(keys::UNACKED_INDEX)
+        .key(keys::UNACKED_MUTEX)
+        .key(keys::CLAIMS)
+        .key(keys::TENDED)
+        .arg(&shared.options.name)
+        .arg(shared.options.lease.as_secs_f64())
+        .arg(&token)
+        .arg(u64::try_from(MUTEX.as_millis()).unwrap_or(u64::MAX))
+        // Python puts spaces between the parts.
+        .arg(format!("\"{}\"%s*%]%s*$", keys::QUEUE))
+        .arg(CHUNK);
+    let (stale, lost): (Vec<String>, Vec<Vec<u8>>) = shared.link.script(&look).await?;
+    for worker in stale {
+        let moved = wait::unclaim(shared, &worker).await?;
+        let forget = cmd("ZREM").arg(keys::CLAIMS).arg(&worker).to_owned();
+        shared.link.query::<i64>(&forget).await?;
+        if moved > 0 {
+            warn!("worker {worker} is dead; put back {moved} messages that it had claimed");
+        }
+    }
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let restored = restore_all(shared, &lost).await;
+    let mut unlock = scripts::UNLOCK.key(keys::UNACKED_MUTEX);
+    shared.link.script::<()>(unlock.arg(&token)).await?;
+    let restored = restored?;
+    if restored > 0 {
+        warn!("took over {restored} tasks whose workers are dead");
+    }
+    Ok(())
+}
+
+async fn restore_all(shared: &Shared, lost: &[Vec<u8>]) -> RedisResult<usize> {
+    let mut restored = 0;
+    for pair in lost.chunks_exact(2) {
+        let tag = String::from_utf8_lossy(&pair[0]);
+        restored += usize::from(restore(shared, &tag, &pair[1]).await?);
+    }
+    Ok(restored)
+}
+
+/// Puts back a message whose lease has run out, or condemns its task.
+async fn restore(shared: &Shared, tag: &str, entry: &[u8]) -> RedisResult<bool> {
+    let parsed = serde_json::from_slice::<(Value, Value, Value)>(entry)
+        .ok()
+        .and_then(|(message, _, _)| incoming::redelivered(message));
+    let Some(message) = parsed else {
+        let rejected = Rejected::new("not_json", "an entry of `unacked` that holds no message");
+        let finish = Finish::rejected(tag, entry, *rejected, &shared.options.name);
+        shared.end(finish);
+        return Ok(false);
+    };
+    let task = incoming::parse(message.as_bytes());
+    let (id, list) = match &task {
+        Ok(task) => (task.id.as_str(), task.list.clone()),
+        // Whoever pops it will set it aside.
+        Err(rejected) => (
+            rejected.id.as_deref().unwrap_or(tag),
+            keys::QUEUE.to_owned(),
+        ),
+    };
+    let mut call = scripts::RESTORE.key(keys::UNACKED);
+    call.key(keys::UNACKED_INDEX)
+        .key(keys::TAKEOVERS)
+        .key(list)
+        .arg(tag)
+        .arg(shared.options.lease.as_secs_f64())
+        .arg(id)
+        .arg(&message);
+    let outcome: String = shared.link.script(&call).await?;
+    if outcome == keys::ALONE {
+        shared.end(match task {
+            Ok(task) => {
+                let attempts = task.retries.saturating_add(CONDEMNED_AFTER);
+                let released = Released {
+                    task: Arc::new(task),
+                    tags: vec![tag.to_owned()],
+                };
+                Finish::condemned(released, attempts)
+            }
+            Err(rejected) => {
+                let raw = message.as_bytes();
+                Finish::rejected(tag, raw, *rejected, &shared.options.name)
+            }
+        });
+    }
+    Ok(outcome == "restored")
+}

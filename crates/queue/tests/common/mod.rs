@@ -1,0 +1,333 @@
+//! A Redis of its own for each test, jobs, an analyzer that does what the image URL says, and
+//! a worker in this process or in one that can be killed.
+#![allow(dead_code)]
+
+use async_trait::async_trait;
+use imgsys_queue::{
+    Analyze, AnalyzeTask, Drained, Producer, QueueError, Task, Verdict, WorkerOptions, events,
+    keys, work,
+};
+use imgsys_types::{
+    Analysis, Analyzer, Digest, Job, JobId, JobRecord, Outcome, Owner, Priority, Properties,
+    ServerId, Timestamp,
+};
+use redis::{Commands, Connection, cmd};
+use std::{
+    collections::HashMap,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long a test waits for what must come.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits until the condition holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < DEADLINE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A Redis of its own, on a socket in a directory of its own.
+pub struct Redis {
+    dir: TempDir,
+    child: Child,
+}
+
+impl Redis {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let child = spawn(&dir);
+        let redis = Self { dir, child };
+        redis.wait();
+        redis
+    }
+
+    pub fn url(&self) -> String {
+        format!("unix://{}/socket", self.dir.path().display())
+    }
+
+    pub fn connection(&self) -> Connection {
+        let client = redis::Client::open(self.url()).unwrap();
+        client.get_connection().unwrap()
+    }
+
+    /// Dies as in a power cut, except that what it wrote to its files is kept.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.dir);
+        self.wait();
+    }
+
+    fn wait(&self) {
+        until("Redis answers", || {
+            let client = redis::Client::open(self.url()).unwrap();
+            let connection = client.get_connection();
+            connection.is_ok_and(|mut c| cmd("PING").query::<String>(&mut c).is_ok())
+        });
+    }
+
+    /// The events so far: kind and record.
+    pub fn events(&self) -> Vec<(String, JobRecord)> {
+        let reply: Vec<(String, HashMap<String, String>)> = cmd("XRANGE")
+            .arg(keys::EVENTS)
+            .arg("-")
+            .arg("+")
+            .query(&mut self.connection())
+            .unwrap();
+        reply
+            .into_iter()
+            .map(|(_, entry)| {
+                let (kind, data) = (&entry[events::EVENT], &entry[events::DATA]);
+                let record = events::decode(kind.as_bytes(), data.as_bytes()).unwrap();
+                (kind.clone(), record)
+            })
+            .collect()
+    }
+
+    /// The events that end jobs.
+    pub fn ends(&self) -> Vec<JobRecord> {
+        let events = self.events().into_iter();
+        events
+            .filter(|(kind, _)| kind != "accepted")
+            .map(|(_, record)| record)
+            .collect()
+    }
+
+    /// Dead letters, newest first.
+    pub fn dead(&self) -> Vec<serde_json::Value> {
+        let letters: Vec<String> = self.connection().lrange(keys::DEAD, 0, -1).unwrap();
+        letters
+            .iter()
+            .map(|letter| serde_json::from_str(letter).unwrap())
+            .collect()
+    }
+
+    /// Whether no message is on the queue, held or claimed.
+    pub fn is_clear(&self) -> bool {
+        let mut c = self.connection();
+        let lists: Vec<String> = c.keys("imgsys*").unwrap();
+        let messages = lists.iter().filter(|key| {
+            key.starts_with("imgsys:claim:") || !key.starts_with("imgsys:") && *key != "imgsys:"
+        });
+        messages.count() == 0
+            && c.hlen::<_, usize>(keys::UNACKED).unwrap() == 0
+            && c.zcard::<_, usize>(keys::UNACKED_INDEX).unwrap() == 0
+            && c.hlen::<_, usize>(keys::TAKEOVERS).unwrap() == 0
+    }
+
+    /// How often a command was called.
+    pub fn calls(&self) -> HashMap<String, u64> {
+        let info: String = cmd("INFO")
+            .arg("commandstats")
+            .query(&mut self.connection())
+            .unwrap();
+        info.lines()
+            .filter_map(|line| {
+                let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+                let calls = rest.split(',').next()?.parse().ok()?;
+                Some((name.to_owned(), calls))
+            })
+            .collect()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(dir: &TempDir) -> Child {
+    Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--appendonly", "yes"])
+        .args(["--appendfsync", "always", "--enable-debug-command", "local"])
+        .arg("--unixsocket")
+        .arg(dir.path().join("socket"))
+        .arg("--dir")
+        .arg(dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
+}
+
+/// A job of this server, which the analyzer treats as the image URL says.
+pub fn task(server: ServerId, image_url: &str) -> Task {
+    Task {
+        job: Job {
+            id: JobId::generate(),
+            owner: Owner::local(),
+            sha256: Digest::from_bytes([7; 32]),
+            name: "it's a cat.jpg".to_owned(),
+            size: 12_345,
+            priority: Priority::default(),
+            submitted_at: Timestamp::now(),
+            server,
+        },
+        run: 0,
+        image_url: image_url.to_owned(),
+    }
+}
+
+pub fn tasks(server: ServerId, image_url: &str, count: usize) -> Vec<Task> {
+    (0..count).map(|_| task(server, image_url)).collect()
+}
+
+/// What the analyzer finds in every image.
+pub fn analysis() -> Analysis {
+    Analysis {
+        analyzer: Analyzer {
+            name: "test".to_owned(),
+            version: "1".to_owned(),
+            model: None,
+        },
+        label: "cat".to_owned(),
+        confidence: 97.5,
+        scores: Vec::new(),
+        properties: Properties {
+            format: "jpeg".to_owned(),
+            width: 640,
+            height: 480,
+            extra: std::collections::BTreeMap::default(),
+        },
+    }
+}
+
+/// Does what the image URL says, and keeps a list of what it was given.
+#[derive(Default)]
+pub struct Obedient {
+    pub seen: Mutex<Vec<AnalyzeTask>>,
+}
+
+#[async_trait]
+impl Analyze for Obedient {
+    async fn analyze(&self, task: AnalyzeTask) -> Verdict {
+        let url = task.image_url.clone();
+        let retries = task.attempt;
+        self.seen.lock().unwrap().push(task);
+        match url.split_once(':').unwrap_or((&url, "")) {
+            ("sleep", millis) => {
+                tokio::time::sleep(Duration::from_millis(millis.parse().unwrap())).await;
+            }
+            ("away", until) if retries <= until.parse().unwrap() => {
+                return Verdict::Retry("the server is away".to_owned());
+            }
+            ("panic", why) => panic!("{why}"),
+            ("nan", _) => {
+                let confidence = f64::NAN;
+                return Verdict::Done(Analysis {
+                    confidence,
+                    ..analysis()
+                });
+            }
+            // As an analyzer does that meets a bug in some library of C.
+            ("die", _) => std::process::abort(),
+            _ => {}
+        }
+        Verdict::Done(analysis())
+    }
+}
+
+pub fn options(url: &str, name: &str) -> WorkerOptions {
+    WorkerOptions {
+        url: url.to_owned(),
+        name: name.to_owned(),
+        prefetch: 8,
+        lease: Duration::from_secs(1),
+        task_time: Duration::from_secs(20),
+        max_retries: 3,
+        drain: Duration::from_secs(10),
+    }
+}
+
+/// A worker in this process.
+pub struct Worker {
+    pub analyzer: Arc<Obedient>,
+    pub stop: CancellationToken,
+    ended: JoinHandle<Result<Drained, QueueError>>,
+}
+
+impl Worker {
+    pub fn start(options: WorkerOptions) -> Self {
+        let analyzer = Arc::new(Obedient::default());
+        let stop = CancellationToken::new();
+        let working = work(options, analyzer.clone(), stop.clone(), || ());
+        Self {
+            analyzer,
+            stop,
+            ended: tokio::spawn(working),
+        }
+    }
+
+    pub async fn stop(self) -> Drained {
+        self.stop.cancel();
+        self.ended.await.unwrap().unwrap()
+    }
+
+    pub fn seen(&self) -> usize {
+        self.analyzer.seen.lock().unwrap().len()
+    }
+}
+
+const URL: &str = "IMGSYS_TEST_WORKER_URL";
+
+/// A worker in a process of its own, which can be killed. The test binary must have a test named
+/// `worker_process` that calls [`worker_process`].
+pub fn spawn_worker(redis: &Redis) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "worker_process", "--nocapture"])
+        .env(URL, redis.url())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+pub fn worker_process() {
+    let Ok(url) = std::env::var(URL) else { return };
+    let name = format!("child-{}@test", std::process::id());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let working = work(
+        options(&url, &name),
+        Arc::new(Obedient::default()),
+        CancellationToken::new(),
+        || (),
+    );
+    runtime.block_on(working).unwrap();
+}
+
+/// The reason for which a job failed.
+pub fn reason(record: &JobRecord) -> &'static str {
+    match &record.result.as_ref().unwrap().outcome {
+        Outcome::Failed(failure) => failure.reason.as_str(),
+        Outcome::Done(_) => "done",
+    }
+}
+
+pub async fn dispatch(redis: &Redis, tasks: &[Task]) -> Producer {
+    let producer = Producer::new(&redis.url()).unwrap();
+    producer.dispatch(tasks).await.unwrap();
+    producer
+}
+
+/// A message as Python sends it, on the list without a priority.
+pub fn python_message(id: &str, body: serde_json::Value) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+    let mut message: serde_json::Value =
+        serde_json::from_str(include_str!("../celery-message.json")).unwrap();
+    message["body"] = BASE64.encode(body.to_string()).into();
+    message["headers"]["id"] = id.into();
+    message["headers"]["task"] = keys::TASK.into();
+    message.to_string()
+}

@@ -1,0 +1,185 @@
+//! Whoever dies, nothing is lost and nothing ends twice.
+
+mod common;
+
+use common::{Redis, Worker, dispatch, options, reason, spawn_worker, task, tasks, until};
+use imgsys_queue::{Producer, keys};
+use imgsys_types::ServerId;
+use redis::Commands;
+use std::{collections::BTreeSet, time::Duration};
+
+/// The worker that other tests start as a process of its own.
+#[test]
+fn worker_process() {
+    common::worker_process();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_of_a_killed_worker_is_taken_over_and_ends_once() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let mut doomed = spawn_worker(&redis);
+    dispatch(&redis, &[task(server, "sleep:700")]).await;
+    let held = || redis.connection().hlen::<_, usize>(keys::UNACKED).unwrap();
+    until("the worker holds it", || held() == 1);
+    doomed.kill().unwrap();
+    doomed.wait().unwrap();
+    assert_eq!(redis.ends().len(), 0);
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    until("it is done", || redis.ends().len() == 1);
+    assert_eq!(redis.ends()[0].result.as_ref().unwrap().attempts, 2);
+    until("nothing is left", || redis.is_clear());
+    worker.stop().await;
+    assert_eq!(redis.ends().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_task_is_not_taken_from_a_living_worker() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let one = Worker::start(options(&redis.url(), "one@test"));
+    dispatch(&redis, &[task(server, "sleep:4000")]).await;
+    until("it runs", || one.seen() == 1);
+    let two = Worker::start(options(&redis.url(), "two@test"));
+    until("it is done", || redis.ends().len() == 1);
+    assert_eq!((one.seen(), two.seen()), (1, 0), "four leases long");
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn message_claimed_by_a_dead_worker_returns() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    dispatch(&redis, &[task(server, "x")]).await;
+    let list = keys::priority_list(keys::QUEUE, 5);
+    let mut c = redis.connection();
+    let claim = keys::claim(&list, "dead@test");
+    redis::cmd("LMOVE")
+        .arg((&list, &claim, "RIGHT", "LEFT"))
+        .exec(&mut c)
+        .unwrap();
+    c.zadd::<_, _, _, ()>(keys::CLAIMS, "dead@test", 1).unwrap();
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    until("it is done", || redis.ends().len() == 1);
+    let claims: Vec<String> = c.zrange(keys::CLAIMS, 0, -1).unwrap();
+    assert_eq!(claims, ["one@test"]);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lease_from_a_fast_clock_and_a_foreign_queue() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    dispatch(&redis, &[task(server, "x")]).await;
+    let mut c = redis.connection();
+    let list = keys::priority_list(keys::QUEUE, 5);
+    let message: String = c.rpop(&list, None).unwrap();
+    // A Python worker whose clock is an hour fast has died with it.
+    let ahead = "9999999999";
+    let entry = format!("[{message}, \"\", \"imgsys\"]");
+    let _: () = c.hset(keys::UNACKED, "fast", entry).unwrap();
+    let _: () = c.zadd(keys::UNACKED_INDEX, "fast", ahead).unwrap();
+    // Another program's message, long overdue by our lease, is not ours to restore.
+    let _: () = c
+        .hset(keys::UNACKED, "foreign", "[{}, \"\", \"other\"]")
+        .unwrap();
+    let _: () = c.zadd(keys::UNACKED_INDEX, "foreign", 1).unwrap();
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    until("ours is done", || redis.ends().len() == 1);
+    worker.stop().await;
+    let left: Vec<String> = c.hkeys(keys::UNACKED).unwrap();
+    assert_eq!(left, ["foreign"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_killed_and_restarted_under_load_loses_nothing() {
+    let mut redis = Redis::start();
+    let server = ServerId::generate();
+    let all = tasks(server, "sleep:10", 300);
+    let producer = Producer::new(&redis.url()).unwrap();
+    let workers = ["one@test", "two@test"].map(|name| Worker::start(options(&redis.url(), name)));
+    let sender = tokio::spawn({
+        let (producer, all) = (producer.clone(), all.clone());
+        async move {
+            for chunk in all.chunks(10) {
+                while producer.dispatch(chunk).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+    });
+    for ends in [50, 150] {
+        until("some are done", || redis.ends().len() >= ends);
+        redis.kill();
+        // Longer than a lease.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        redis.restart();
+    }
+    sender.await.unwrap();
+    until("all are done", || redis.ends().len() >= all.len());
+    until("nothing is left", || redis.is_clear());
+    let [one, two] = workers;
+    one.stop().await;
+    two.stop().await;
+    let ends = redis.ends();
+    assert_eq!(ends.len(), all.len(), "none ends twice");
+    let jobs: BTreeSet<_> = ends.iter().map(|record| record.job.id).collect();
+    assert_eq!(jobs, all.iter().map(|task| task.job.id).collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_and_servers_start_without_redis() {
+    let mut redis = Redis::start();
+    let server = ServerId::generate();
+    redis.kill();
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    let producer = Producer::new(&redis.url()).unwrap();
+    let task = task(server, "x");
+    let error = producer.dispatch(std::slice::from_ref(&task)).await;
+    assert_eq!(error.unwrap_err().to_string(), "Redis can't take tasks now");
+    redis.restart();
+    producer.dispatch(&[task]).await.unwrap();
+    until("it is done", || redis.ends().len() == 1);
+    redis.kill();
+    // Stops all the same.
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_is_condemned_and_takes_nothing_with_it() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let poison = task(server, "die:now");
+    let mut others = tasks(server, "sleep:400", 6);
+    others.insert(3, poison.clone());
+    let mut child = spawn_worker(&redis);
+    let mut deaths = 0;
+    dispatch(&redis, &others).await;
+    until("all have ended", || {
+        if child.try_wait().unwrap().is_some() {
+            deaths += 1;
+            child = spawn_worker(&redis);
+        }
+        redis.ends().len() == others.len()
+    });
+    until("nothing is left", || redis.is_clear());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(deaths, 3, "twice beside others, once alone");
+    let ends = redis.ends();
+    assert_eq!(ends.len(), others.len());
+    for end in &ends {
+        let expected = if end.job.id == poison.job.id {
+            "dead_letter"
+        } else {
+            "done"
+        };
+        assert_eq!(reason(end), expected);
+    }
+    let dead = redis.dead();
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0]["reason"], "dead_letter");
+    let message = dead[0]["message"].as_str().unwrap();
+    assert!(message.contains(&poison.job.id.to_string()));
+}
