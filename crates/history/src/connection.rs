@@ -1,0 +1,110 @@
+//! How a connection is set up, and what an error of PostgreSQL means for the caller.
+
+use postgres::{Client, Error, NoTls, error::SqlState};
+use std::{io, time::Duration};
+use tokio_postgres::Config;
+
+/// How long an address may take to answer, unless the connection string says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// After how long without an answer a peer on another machine counts as gone.
+const PEER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Connects for migrations and other work that blocks. Fails at once if nobody answers.
+pub fn connect(url: &str) -> Result<Client, Error> {
+    postgres::Config::from(config(url, "imgsys")?).connect(NoTls)
+}
+
+/// The connection string, parsed, with limits on how long a dead server is waited for.
+pub(crate) fn config(url: &str, program: &str) -> Result<Config, Error> {
+    let mut config: Config = url.parse()?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(PEER_TIMEOUT);
+    }
+    // Two hours by default: too long to notice that a machine is gone.
+    config.keepalives_idle(PEER_TIMEOUT);
+    config.keepalives_interval(PEER_TIMEOUT / 3);
+    config.keepalives_retries(3);
+    if config.get_application_name().is_none() {
+        config.application_name(program);
+    }
+    Ok(config)
+}
+
+/// Has the server give up on a statement after `limit`.
+pub(crate) fn limit_statements(config: &mut Config, limit: Duration) {
+    let set = format!("-c statement_timeout={}", limit.as_millis());
+    let options = match config.get_options() {
+        Some(given) => format!("{given} {set}"),
+        None => set,
+    };
+    config.options(options);
+}
+
+/// Whose fault an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The data's: the same statement with the same values fails again.
+    Data,
+    /// The schema's: something that the program expects is not there.
+    Schema,
+    /// Nobody's, or the server's: it may go well later.
+    Passing,
+}
+
+/// Tells whose fault an error is. Only what is certain to be the data's fault is called so: an
+/// event taken for bad is set aside, one that waits too long is merely late.
+pub(crate) fn fault(error: &Error) -> Fault {
+    let Some(code) = error.code() else {
+        return if is_encoding(error) {
+            Fault::Data
+        } else {
+            Fault::Passing
+        };
+    };
+    match code.code().get(..2) {
+        // Data exception, integrity constraint, an exception raised by a trigger, a row too large.
+        Some("22" | "23" | "P0" | "54") => Fault::Data,
+        Some("42") if *code != SqlState::INSUFFICIENT_PRIVILEGE => Fault::Schema,
+        _ => Fault::Passing,
+    }
+}
+
+/// Whether the error came up while values were being written into a message, which has no public
+/// kind: its source is neither the server's word nor an error of the connection.
+fn is_encoding(error: &Error) -> bool {
+    use std::error::Error as _;
+    !error.is_closed()
+        && error.to_string().starts_with("error serializing parameter")
+        && error
+            .source()
+            .is_some_and(|source| source.downcast_ref::<io::Error>().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn url_and_pairs_are_the_same() {
+        let url = config(
+            "postgres://ann@%2Frun%2Fpostgresql/imgsys?connect_timeout=2",
+            "t",
+        );
+        let pairs = config("host=/run/postgresql user=ann dbname=imgsys port=5432", "t");
+        assert_eq!(url.unwrap(), pairs.unwrap());
+        assert!(config("redis://nowhere", "t").is_err());
+    }
+
+    #[test]
+    fn options_of_the_url_are_kept() {
+        let mut config = config("host=/x options='-c jit=off'", "t").unwrap();
+        limit_statements(&mut config, Duration::from_secs(2));
+        assert_eq!(
+            config.get_options(),
+            Some("-c jit=off -c statement_timeout=2000")
+        );
+    }
+}

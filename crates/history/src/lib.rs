@@ -1,0 +1,28 @@
+//! The history in PostgreSQL: its schema, writing it, reading it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`migrate`] | the schema's versions (`sql/` at the top of the repository) and how they are applied |
+//! | [`write`] | [`Writer`]: batches of events become rows, in any order, each once; for the persister |
+//! | [`read`] | [`Reader`]: pages of an owner's history, jobs by id; for the server |
+//! | `connection` | how a connection is set up, and what an error of PostgreSQL means |
+//! | `batch` | the events of a batch, one line a job, as columns |
+//! | `query` | the SQL of a page: only the conditions that are set, so that an index fits |
+//! | `value` | Rust values as PostgreSQL can hold them, and back |
+//!
+//! The persister blocks (crate `postgres`), the server does not (crate `tokio-postgres`); the
+//! connection string is the same for both: a URL (`postgres://user@host/db`) or pairs
+//! (`host=/run/postgresql user=imgsys dbname=imgsys`).
+
+mod batch;
+mod connection;
+pub mod migrate;
+mod query;
+pub mod read;
+mod value;
+pub mod write;
+
+pub use connection::connect;
+pub use migrate::{MigrateError, Status, migrate};
+pub use read::{ReadError, Reader};
+pub use write::{WriteError, WriteReport, Writer};

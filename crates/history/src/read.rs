@@ -1,0 +1,168 @@
+//! Reading: pages of an owner's history, and jobs by id.
+//!
+//! Every call ends within two seconds, whatever state PostgreSQL is in: the server decides nothing
+//! while it can't ask. A connection is made when one is needed.
+
+use crate::{
+    connection::{Fault, config, fault, limit_statements},
+    migrate::pending,
+    query::{Param, Query},
+    value::{COLUMNS, RowError, record},
+};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, tokio_postgres::NoTls,
+};
+use imgsys_types::{Cursor, HistoryFilter, JobId, JobRecord, Owner};
+use postgres_types::Type;
+use std::{fmt, time::Duration};
+use tokio::time::{Instant, error::Elapsed, timeout_at};
+use tokio_postgres::{Row, error::SqlState};
+use uuid::Uuid;
+
+/// How long a call may take, the wait for a connection included.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// PostgreSQL is away or too slow: nothing is known, ask again later.
+    #[error("PostgreSQL does not answer")]
+    Unavailable(#[source] Option<PoolError>),
+    /// The database has not the schema that this program needs.
+    #[error("the database's schema is not up to date: run `imgsys-persister migrate`")]
+    Schema(#[source] Option<tokio_postgres::Error>),
+    /// Anything else: a fault of ours, or rows that somebody else wrote.
+    #[error("reading the history")]
+    Other(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<tokio_postgres::Error> for ReadError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match fault(&error) {
+            Fault::Data => Self::Other(error.into()),
+            Fault::Schema => Self::Schema(Some(error)),
+            Fault::Passing => Self::Unavailable(Some(error.into())),
+        }
+    }
+}
+
+impl From<Elapsed> for ReadError {
+    fn from(_: Elapsed) -> Self {
+        Self::Unavailable(None)
+    }
+}
+
+impl From<RowError> for ReadError {
+    fn from(error: RowError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// A small pool of connections that read. A clone shares it.
+#[derive(Clone)]
+pub struct Reader {
+    pool: Pool,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("pool", &self.pool.status())
+            .finish()
+    }
+}
+
+impl Reader {
+    /// A reader with at most `pool_size` connections. Fails only if the connection string makes
+    /// no sense; PostgreSQL need not be there.
+    pub fn new(url: &str, pool_size: usize) -> Result<Self, ReadError> {
+        let mut config = config(url, "imgsys-server").map_err(|e| ReadError::Other(e.into()))?;
+        limit_statements(&mut config, DEADLINE);
+        let fast = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let pool = Pool::builder(Manager::from_config(config, NoTls, fast))
+            .max_size(pool_size.max(1))
+            .build()
+            .map_err(|error| ReadError::Other(error.into()))?;
+        Ok(Self { pool })
+    }
+
+    /// A page of the owner's history, newest first: up to `limit` jobs that the filter lets pass,
+    /// from the newest, or from the one after `after`.
+    pub async fn page(
+        &self,
+        owner: &Owner,
+        filter: &HistoryFilter,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Vec<JobRecord>, ReadError> {
+        let query = Query::page(owner, filter, after, limit);
+        let rows = self.query(&query.sql, &query.params()).await?;
+        records(&rows)
+    }
+
+    /// The jobs with these ids, of whatever owner, in no order; those that are not there are left
+    /// out.
+    pub async fn get(&self, ids: &[JobId]) -> Result<Vec<JobRecord>, ReadError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs j
+             LEFT JOIN predictions p ON p.job_id = j.id AND p.run = j.run
+             WHERE j.id = ANY($1)"
+        );
+        let rows = self.query(&sql, &[(&ids, Type::UUID_ARRAY)]).await?;
+        records(&rows)
+    }
+
+    /// Whether PostgreSQL answers and has the schema that this program needs.
+    pub async fn ping(&self) -> Result<(), ReadError> {
+        let rows = self
+            .query("SELECT name FROM schema_migrations", &[])
+            .await?;
+        let applied: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+        if pending(&applied?).is_empty() {
+            Ok(())
+        } else {
+            Err(ReadError::Schema(None))
+        }
+    }
+
+    /// Asks on connections of the pool until one is not dead: after a restart of PostgreSQL all
+    /// are, and that is told only by trying.
+    async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, ReadError> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let connection = timeout_at(deadline, self.pool.get()).await?;
+            let connection = connection.map_err(|error| ReadError::Unavailable(Some(error)))?;
+            // Planned for the very values, in one round trip: nothing is prepared.
+            let answer = timeout_at(deadline, connection.query_typed(sql, params)).await;
+            match answer {
+                Ok(Ok(rows)) => return Ok(rows),
+                Ok(Err(error)) if is_stale(&connection, &error) => {
+                    drop(Object::take(connection));
+                }
+                Ok(Err(error)) => return Err(error.into()),
+                Err(elapsed) => {
+                    // The next query on this connection would wait for the same answer.
+                    drop(Object::take(connection));
+                    return Err(elapsed.into());
+                }
+            }
+        }
+    }
+}
+
+/// Whether the connection was dead before it was asked, as far as one can tell: it had been used
+/// before, and is closed now.
+fn is_stale(connection: &Object, error: &tokio_postgres::Error) -> bool {
+    let lost = error
+        .code()
+        .is_none_or(|code| [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN].contains(code));
+    Object::metrics(connection).recycle_count > 0 && lost && fault(error) == Fault::Passing
+}
+
+fn records(rows: &[Row]) -> Result<Vec<JobRecord>, ReadError> {
+    let records: Result<_, RowError> = rows.iter().map(record).collect();
+    Ok(records?)
+}

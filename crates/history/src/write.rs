@@ -1,0 +1,186 @@
+//! Writing: a batch of events becomes rows in one transaction.
+//!
+//! Events may come in any order, twice, and from several persisters at once: a job's row is made
+//! by whichever event comes first, `predictions` has a row for each run, and `jobs` repeats the
+//! newest of them. An event whose id belongs to a job of another owner or digest changes nothing.
+
+use crate::{
+    batch::{Jobs, Line, Predictions, rounds},
+    connection::{Fault, config, fault},
+    migrate::{MigrateError, status},
+};
+use imgsys_types::JobRecord;
+use postgres::{Client, NoTls, Statement, Transaction};
+use std::{collections::HashSet, fmt};
+use uuid::Uuid;
+
+const JOBS: &str = "
+    INSERT INTO jobs (id, owner, sha256, name, bytes, priority, submitted_at, server,
+                      state, run, label, confidence, finished_at)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::bigint[],
+                         $6::smallint[], $7::timestamptz[], $8::uuid[], $9::job_state[],
+                         $10::bigint[], $11::text[], $12::float8[], $13::timestamptz[])
+    ON CONFLICT (id) DO UPDATE SET
+        state = excluded.state, run = excluded.run, label = excluded.label,
+        confidence = excluded.confidence, finished_at = excluded.finished_at
+    WHERE jobs.owner = excluded.owner AND jobs.sha256 = excluded.sha256
+      AND excluded.run > coalesce(jobs.run, -1)";
+
+const PREDICTIONS: &str = "
+    INSERT INTO predictions (job_id, run, state, analyzer, analyzer_version, model, label,
+                             confidence, scores, properties, reason, detail, worker, attempts,
+                             queued_us, analysis_us, finished_at)
+    SELECT j.id, e.run, e.state, e.analyzer, e.analyzer_version, e.model, e.label,
+           e.confidence, e.scores, e.properties, e.reason, e.detail, e.worker, e.attempts,
+           e.queued_us, e.analysis_us, e.finished_at
+    FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bigint[], $5::job_state[], $6::text[],
+                $7::text[], $8::bytea[], $9::text[], $10::float8[], $11::jsonb[], $12::jsonb[],
+                $13::text[], $14::text[], $15::text[], $16::bigint[], $17::bigint[],
+                $18::bigint[], $19::timestamptz[])
+         AS e (id, owner, sha256, run, state, analyzer, analyzer_version, model, label,
+               confidence, scores, properties, reason, detail, worker, attempts,
+               queued_us, analysis_us, finished_at)
+    JOIN jobs j ON j.id = e.id AND j.owner = e.owner AND j.sha256 = e.sha256
+    ON CONFLICT (job_id, run) DO NOTHING";
+
+const CONFLICTS: &str = "
+    SELECT e.id
+    FROM unnest($1::uuid[], $2::text[], $3::bytea[]) AS e (id, owner, sha256)
+    JOIN jobs j ON j.id = e.id
+    WHERE j.owner <> e.owner OR j.sha256 <> e.sha256";
+
+/// What is settled once a batch is told as written must be on PostgreSQL's disk; and a plan made
+/// while the tables were small must not be kept.
+const SESSION: &str = "
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') = 'off';
+    SET plan_cache_mode = force_custom_plan;
+    SET client_min_messages = warning";
+
+/// Why a batch could not be written. Nothing of it is.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The connection string makes no sense.
+    #[error("reading the connection string of PostgreSQL")]
+    Url(#[source] postgres::Error),
+    /// PostgreSQL is away, or can't write now: try again later, on a new connection.
+    #[error("PostgreSQL can't take events now")]
+    Unavailable(#[source] postgres::Error),
+    /// The database has not the schema that this program needs.
+    #[error("the database's schema is not up to date: run `imgsys-persister migrate`")]
+    Schema(#[source] Option<postgres::Error>),
+    /// PostgreSQL refuses a value of the batch, and will again.
+    #[error("PostgreSQL refuses an event")]
+    Rejected(#[source] postgres::Error),
+}
+
+impl From<postgres::Error> for WriteError {
+    fn from(error: postgres::Error) -> Self {
+        match fault(&error) {
+            Fault::Data => Self::Rejected(error),
+            Fault::Schema => Self::Schema(Some(error)),
+            Fault::Passing => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<MigrateError> for WriteError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Apply { source, .. } | MigrateError::Database(source) => source.into(),
+            MigrateError::Altered(_) | MigrateError::Newer(_) | MigrateError::Encoding(_) => {
+                Self::Schema(None)
+            }
+        }
+    }
+}
+
+/// What became of a batch that was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct WriteReport {
+    /// The places in the batch of the events that did not count, in order: their id belongs to a
+    /// job of another owner or digest.
+    pub conflicts: Vec<usize>,
+}
+
+/// A connection that writes.
+pub struct Writer {
+    client: Client,
+    jobs: Statement,
+    predictions: Statement,
+    conflicts: Statement,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// Connects, once: whoever calls decides how long to go on trying.
+    pub fn connect(url: &str) -> Result<Self, WriteError> {
+        let config = config(url, "imgsys-persister").map_err(WriteError::Url)?;
+        let mut client = postgres::Config::from(config).connect(NoTls)?;
+        if !status(&mut client)?.is_current() {
+            return Err(WriteError::Schema(None));
+        }
+        client.batch_execute(SESSION)?;
+        Ok(Self {
+            jobs: client.prepare(JOBS)?,
+            predictions: client.prepare(PREDICTIONS)?,
+            conflicts: client.prepare(CONFLICTS)?,
+            client,
+        })
+    }
+
+    /// Writes a batch: all of it is committed, or none. The same batch again changes nothing, so
+    /// after an error of the connection, which may have come after the commit, it is tried again.
+    pub fn write(&mut self, records: &[&JobRecord]) -> Result<WriteReport, WriteError> {
+        let mut report = WriteReport::default();
+        let rounds = rounds(records);
+        if rounds.is_empty() {
+            return Ok(report);
+        }
+        let mut transaction = self.client.transaction()?;
+        for lines in &rounds {
+            let jobs = Jobs::of(lines);
+            let changed = transaction.execute(&self.jobs, &jobs.params())?;
+            let predictions = Predictions::of(lines);
+            if !predictions.is_empty() {
+                transaction.execute(&self.predictions, &predictions.params())?;
+            }
+            // A line that changed nothing was known already, or its id is somebody else's.
+            if changed < lines.len() as u64 {
+                let taken = taken(&mut transaction, &self.conflicts, &jobs)?;
+                report.conflicts.extend(events_of(&taken, lines, records));
+            }
+        }
+        transaction.commit()?;
+        report.conflicts.sort_unstable();
+        Ok(report)
+    }
+}
+
+/// The ids that belong to jobs of other owners or digests.
+fn taken(
+    transaction: &mut Transaction<'_>,
+    statement: &Statement,
+    jobs: &Jobs<'_>,
+) -> Result<HashSet<Uuid>, postgres::Error> {
+    let rows = transaction.query(statement, &jobs.keys.params())?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// The places of the events of those lines whose id is taken.
+fn events_of(taken: &HashSet<Uuid>, lines: &[Line<'_>], records: &[&JobRecord]) -> Vec<usize> {
+    let lines: Vec<_> = lines
+        .iter()
+        .filter(|line| taken.contains(&line.id()))
+        .collect();
+    let of_any = |record: &JobRecord| lines.iter().any(|line| line.is_of(&record.job));
+    (0..records.len())
+        .filter(|&place| of_any(records[place]))
+        .collect()
+}

@@ -1,0 +1,28 @@
+//! The persister: events from Redis become rows in PostgreSQL.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`cli`] | the command line of `imgsys-persister` |
+//! | `persister` | the loop: read a batch, write it, settle it |
+//! | `outage` | waiting for Redis or PostgreSQL, and saying so |
+//!
+//! An event is settled only once its row is committed, and is claimed by another persister if this
+//! one dies before; writing it twice changes nothing. So every event ends in the history, whenever
+//! a persister, Redis or PostgreSQL goes down, and any number of persisters may run.
+
+pub mod cli;
+mod outage;
+mod persister;
+
+pub use persister::Settings;
+
+use persister::Persister;
+use tokio_util::sync::CancellationToken;
+
+/// Persists until `shutdown` is cancelled; then the batch at hand is finished. Fails only if a URL
+/// makes no sense, or the schema is one that waiting does not change.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // Both of its crates block, so it has a thread of its own.
+    let persister = Persister::new(settings, shutdown)?;
+    tokio::task::spawn_blocking(|| persister.run()).await?
+}

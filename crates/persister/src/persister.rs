@@ -1,0 +1,339 @@
+//! The loop: read a batch, write it, settle it.
+
+use crate::outage::{Outage, Shutdown, chain};
+use anyhow::Context;
+use imgsys_history::{WriteError, WriteReport, Writer, connect, migrate};
+use imgsys_queue::events::{Entry, EventStream, StreamError};
+use imgsys_service::Config;
+use imgsys_types::JobRecord;
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+use uuid::Uuid;
+
+/// How long a read waits for the first event: the longest that the end has to wait for.
+const BLOCK: Duration = Duration::from_millis(500);
+/// How often the stream is trimmed and dead consumers are deleted.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+/// After how long a consumer that holds nothing counts as dead.
+const DEAD_AFTER: Duration = Duration::from_secs(3600);
+
+/// What a persister needs to know.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where Redis is; may hold a password.
+    pub redis_url: String,
+    /// Where PostgreSQL is; may hold a password.
+    pub database_url: String,
+    /// Events written in one transaction, at most.
+    pub batch: usize,
+    /// How long a transaction waits for more events.
+    pub linger: Duration,
+    /// After how long the events that a persister holds are taken over by another. Longer than a
+    /// batch takes, or work is done twice (which changes nothing).
+    pub claim_after: Duration,
+    /// Whether to bring the schema up to date at start.
+    pub migrate: bool,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("batch", &self.batch)
+            .field("linger", &self.linger)
+            .field("claim_after", &self.claim_after)
+            .field("migrate", &self.migrate)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// The persister's part of the configuration, with the passwords of its files.
+    pub fn of(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            redis_url: config.redis.secret_url()?,
+            database_url: config.database.secret_url()?,
+            batch: config.persister.batch.max(1),
+            linger: config.persister.linger,
+            claim_after: config.persister.claim_after,
+            migrate: config.persister.migrate,
+        })
+    }
+}
+
+/// A persister.
+#[derive(Debug)]
+pub(crate) struct Persister {
+    settings: Settings,
+    shutdown: Shutdown,
+    stream: EventStream,
+    redis: Outage,
+    writer: Option<Writer>,
+    postgres: Outage,
+    ready: bool,
+    claim_at: Instant,
+    tidy_at: Instant,
+}
+
+/// The end was asked for before something was done.
+#[derive(Debug)]
+struct Stopped;
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+struct Written<'a> {
+    /// In the database.
+    rows: Vec<&'a Entry>,
+    /// Of another owner or digest than the job has.
+    void: Vec<&'a Entry>,
+    /// Not to be written, and why.
+    bad: Vec<(&'a Entry, String)>,
+}
+
+impl Persister {
+    /// Must be called on a runtime.
+    pub(crate) fn new(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        // No two processes may have one name, and a restarted one is another.
+        let consumer = format!("persister-{}", Uuid::new_v4().simple());
+        let now = Instant::now();
+        Ok(Self {
+            stream: EventStream::new(&settings.redis_url, consumer)?,
+            shutdown: Shutdown::new(shutdown),
+            redis: Outage::none("Redis"),
+            writer: None,
+            postgres: Outage::none("PostgreSQL"),
+            ready: false,
+            claim_at: now,
+            tidy_at: now,
+            settings,
+        })
+    }
+
+    /// Works until the end is asked for.
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        if self.settings.migrate && self.migrate()?.is_err() {
+            return Ok(());
+        }
+        // Events are taken only when they can be written, unless that changes meanwhile.
+        while self.writer.is_none() {
+            match Writer::connect(&self.settings.database_url) {
+                Ok(writer) => self.writer = Some(writer),
+                Err(error @ WriteError::Url(_)) => return Err(error.into()),
+                Err(error) => {
+                    if self.wait_for_postgres(&error).is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        self.postgres.is_over();
+        self.tell_ready();
+        let mut total = 0;
+        while !self.shutdown.is_asked_for() {
+            match self.next_batch() {
+                Ok(entries) => {
+                    self.redis.is_over();
+                    total += entries.len();
+                    if self.persist(&entries).is_err() {
+                        warn!("{} events stay unwritten for now", entries.len());
+                        break;
+                    }
+                }
+                Err(error) => {
+                    let pause = self.redis.goes_on(&error);
+                    self.shutdown.pause(pause);
+                }
+            }
+        }
+        info!("persister ends after {total} events");
+        Ok(())
+    }
+
+    /// Brings the schema up to date, as soon as PostgreSQL is there.
+    fn migrate(&mut self) -> anyhow::Result<Result<(), Stopped>> {
+        loop {
+            let outcome = connect(&self.settings.database_url)
+                .map_err(Into::into)
+                .and_then(|mut client| migrate(&mut client));
+            match outcome {
+                Ok(done) => {
+                    for name in done {
+                        info!("applied migration {name}");
+                    }
+                    return Ok(Ok(()));
+                }
+                Err(error) if error.is_transient() => {
+                    if self.wait_for_postgres(&error).is_err() {
+                        return Ok(Err(Stopped));
+                    }
+                }
+                Err(error) => return Err(error).context("bringing the schema up to date"),
+            }
+        }
+    }
+
+    /// Whoever started this process is told that it works, or that it waits: both are its work.
+    fn tell_ready(&mut self) {
+        if !self.ready {
+            self.ready = true;
+            imgsys_service::ready(&[]);
+        }
+    }
+
+    fn wait_for_postgres(
+        &mut self,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Result<(), Stopped> {
+        let pause = self.postgres.goes_on(error);
+        self.tell_ready();
+        self.pause(pause)
+    }
+
+    fn pause(&self, time: Duration) -> Result<(), Stopped> {
+        if self.shutdown.pause(time) {
+            Ok(())
+        } else {
+            Err(Stopped)
+        }
+    }
+
+    /// The next events: those that a dead persister has left, or new ones. May be none.
+    fn next_batch(&mut self) -> Result<Vec<Entry>, StreamError> {
+        let batch = self.settings.batch;
+        let now = Instant::now();
+        if now >= self.tidy_at {
+            self.tidy_at = now + TIDY_EVERY;
+            self.tidy()?;
+        }
+        if now >= self.claim_at {
+            let entries = self.stream.claim(self.settings.claim_after, batch)?;
+            if !entries.is_empty() {
+                info!(
+                    "took over {} events that were left unwritten",
+                    entries.len()
+                );
+                return Ok(entries);
+            }
+            self.claim_at = now + self.settings.claim_after / 3;
+        }
+        let mut entries = self.stream.read(batch, BLOCK)?;
+        if !entries.is_empty() && entries.len() < batch {
+            self.shutdown.pause(self.settings.linger);
+            match self.stream.read(batch - entries.len(), Duration::ZERO) {
+                Ok(more) => entries.extend(more),
+                // What has come is written all the same; the next call meets the same trouble.
+                Err(error) => debug!("filling a batch: {}", chain(&error)),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn tidy(&mut self) -> Result<(), StreamError> {
+        let trimmed = self.stream.trim()?;
+        let buried = self
+            .stream
+            .bury(DEAD_AFTER.max(self.settings.claim_after * 10))?;
+        debug!("trimmed {trimmed} events, deleted {buried} dead consumers");
+        Ok(())
+    }
+
+    /// Writes the events, then settles them.
+    fn persist(&mut self, entries: &[Entry]) -> Result<(), Stopped> {
+        let mut written = Written::default();
+        let mut events = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match &entry.event {
+                Ok(record) => events.push((entry, record)),
+                Err(bad) => written.bad.push((entry, bad.reason.clone())),
+            }
+        }
+        // What is committed is settled even if the end was asked for meanwhile.
+        let all = self.write(&events, &mut written);
+        for entry in &written.void {
+            warn!("event {} does not count: its job is another's", entry.id);
+        }
+        while let Err(error) = self.stream.settle(&written.rows, &written.void) {
+            let pause = self.redis.goes_on(&error);
+            self.pause(pause)?;
+        }
+        self.redis.is_over();
+        for (entry, reason) in &written.bad {
+            error!("event {} can't be written: {reason}", entry.id);
+            if let Err(error) = self.stream.set_aside(entry, reason) {
+                // It is still this consumer's, and will be claimed as if it had died.
+                warn!("event {} stays where it is: {}", entry.id, chain(&error));
+            }
+        }
+        all
+    }
+
+    /// Writes these events in one transaction; if PostgreSQL refuses one of them, in two, and so
+    /// on, until it is found.
+    fn write<'a>(
+        &mut self,
+        events: &[(&'a Entry, &'a JobRecord)],
+        written: &mut Written<'a>,
+    ) -> Result<(), Stopped> {
+        let records: Vec<&JobRecord> = events.iter().map(|(_, record)| *record).collect();
+        match self.commit(&records)? {
+            Ok(report) => {
+                for (place, (entry, _)) in events.iter().enumerate() {
+                    if report.conflicts.binary_search(&place).is_ok() {
+                        written.void.push(entry);
+                    } else {
+                        written.rows.push(entry);
+                    }
+                }
+                Ok(())
+            }
+            Err(refused) => match events {
+                [(entry, _)] => {
+                    written.bad.push((entry, chain(&refused)));
+                    Ok(())
+                }
+                _ => {
+                    let (first, second) = events.split_at(events.len() / 2);
+                    self.write(first, written)?;
+                    self.write(second, written)
+                }
+            },
+        }
+    }
+
+    /// Commits a batch, however long PostgreSQL is away. The inner error is a refusal.
+    fn commit(
+        &mut self,
+        records: &[&JobRecord],
+    ) -> Result<Result<WriteReport, WriteError>, Stopped> {
+        loop {
+            let outcome = self.attempt(records);
+            match outcome {
+                Ok(report) => {
+                    self.postgres.is_over();
+                    return Ok(Ok(report));
+                }
+                Err(error @ WriteError::Rejected(_)) => return Ok(Err(error)),
+                Err(error) => {
+                    self.writer = None;
+                    self.wait_for_postgres(&error)?;
+                }
+            }
+        }
+    }
+
+    fn attempt(&mut self, records: &[&JobRecord]) -> Result<WriteReport, WriteError> {
+        if records.is_empty() {
+            return Ok(WriteReport::default());
+        }
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => Writer::connect(&self.settings.database_url)?,
+        };
+        let outcome = writer.write(records);
+        self.writer = Some(writer);
+        outcome
+    }
+}
