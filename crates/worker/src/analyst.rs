@@ -1,0 +1,163 @@
+//! One task after the other: where is the image, fetch it, analyse it, say how it ended.
+//!
+//! Tokio's threads only wait here. Files are read, hashed and analysed by one job of the pool, so
+//! an image is in memory only while a thread works on it, however many tasks are prefetched.
+//! Images from HTTP are fetched ahead, within a budget of memory.
+
+use crate::{
+    fetch::{self, FetchError},
+    pool::{Pool, PoolError},
+    source::{Location, Refused, Sources},
+};
+use async_trait::async_trait;
+use imgsys_analysis::{AnalysisError, Classifier, Depth, Limits};
+use imgsys_queue::{Analyze, AnalyzeTask, Verdict};
+use imgsys_types::{Analysis, Digest, Failure, FailureReason, Job};
+use std::{path::Path, sync::Arc};
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+/// Memory for images that come over HTTP, in KiB; one image that is larger may have it all.
+const HTTP_BUDGET_KIB: u32 = 128 << 10;
+
+/// What is needed to look into an image.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) classifier: Box<dyn Classifier>,
+    pub(crate) limits: Limits,
+    pub(crate) depth: Depth,
+}
+
+/// Does what tasks ask for.
+#[derive(Debug)]
+pub(crate) struct Analyst {
+    engine: Arc<Engine>,
+    sources: Sources,
+    /// The largest image, in bytes.
+    max_image: u64,
+    client: reqwest::Client,
+    http_budget: Arc<Semaphore>,
+    pool: Pool,
+}
+
+/// Why a task has no analysis.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("{size} bytes: at most {limit} are allowed")]
+    TooLarge { size: u64, limit: u64 },
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Analysis(#[from] AnalysisError),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+impl Analyst {
+    pub(crate) fn new(
+        engine: Engine,
+        sources: Sources,
+        max_image: u64,
+        pool: Pool,
+    ) -> reqwest::Result<Self> {
+        Ok(Self {
+            engine: Arc::new(engine),
+            sources,
+            max_image,
+            client: fetch::client()?,
+            http_budget: Arc::new(Semaphore::new(HTTP_BUDGET_KIB as usize)),
+            pool,
+        })
+    }
+
+    async fn attempt(&self, job: &Job, image_url: &str) -> Result<Analysis, Trouble> {
+        let &Job { sha256, size, .. } = job;
+        if size > self.max_image {
+            let limit = self.max_image;
+            return Err(Trouble::TooLarge { size, limit });
+        }
+        let engine = Arc::clone(&self.engine);
+        match self.sources.locate(image_url, &sha256)? {
+            Location::Directory(root) => {
+                let job = move || engine.analyze_file(&root, sha256, size);
+                self.pool.run(job).await?
+            }
+            Location::Http(url) => {
+                let kib = u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX);
+                let share = kib.clamp(1, HTTP_BUDGET_KIB);
+                let budget = Arc::clone(&self.http_budget).acquire_many_owned(share);
+                // The budget is never closed.
+                let share = budget.await.ok();
+                let bytes = fetch::get(&self.client, url, size, self.pool.patience().fetch).await?;
+                let job = move || {
+                    // Held until the bytes are gone, even if nobody waits for the result any more.
+                    let _share = share;
+                    engine.analyze_bytes(&bytes, sha256, size)
+                };
+                self.pool.run(job).await?
+            }
+        }
+    }
+}
+
+impl Engine {
+    fn analyze_file(&self, root: &Path, sha256: Digest, size: u64) -> Result<Analysis, Trouble> {
+        let bytes = fetch::read_file(root, &sha256, size)?;
+        self.analyze(&bytes, sha256)
+    }
+
+    fn analyze_bytes(&self, bytes: &[u8], sha256: Digest, size: u64) -> Result<Analysis, Trouble> {
+        fetch::verify(bytes, &sha256, size)?;
+        self.analyze(bytes, sha256)
+    }
+
+    fn analyze(&self, bytes: &[u8], sha256: Digest) -> Result<Analysis, Trouble> {
+        let classifier = &*self.classifier;
+        imgsys_analysis::analyze(bytes, sha256, &self.limits, self.depth, classifier)
+            .map_err(Trouble::Analysis)
+    }
+}
+
+#[async_trait]
+impl Analyze for Analyst {
+    async fn analyze(&self, task: AnalyzeTask) -> Verdict {
+        let job = &task.job;
+        let (id, attempt) = (job.id, task.attempt);
+        debug!(job = %id, run = task.run, attempt, alone = task.alone, "task begins");
+        let verdict = match self.attempt(job, &task.image_url).await {
+            Ok(analysis) => Verdict::Done(analysis),
+            Err(trouble) => trouble.verdict(),
+        };
+        match &verdict {
+            Verdict::Done(analysis) => debug!(job = %id, label = analysis.label, "task is done"),
+            Verdict::Failed(failure) if failure.reason == FailureReason::AnalyzerError => {
+                warn!(job = %id, %failure, "the analyzer broke down");
+            }
+            Verdict::Failed(failure) => debug!(job = %id, %failure, "task has failed"),
+            Verdict::Retry(why) => debug!(job = %id, why, "task is to be tried again"),
+        }
+        verdict
+    }
+}
+
+impl Trouble {
+    fn verdict(self) -> Verdict {
+        let reason = match &self {
+            Self::TooLarge { .. } => FailureReason::TooLarge,
+            Self::Refused(Refused::Elsewhere | Refused::OtherName { .. })
+            | Self::Fetch(FetchError::NoPlainFile(_)) => FailureReason::BadArguments,
+            Self::Fetch(FetchError::Missing(_)) => FailureReason::ImageMissing,
+            Self::Fetch(FetchError::OtherBytes(_)) => FailureReason::DigestMismatch,
+            Self::Analysis(error) => error.reason(),
+            Self::Pool(PoolError::Panicked(_)) => FailureReason::AnalyzerError,
+            Self::Pool(PoolError::TookTooLong(_)) => FailureReason::Timeout,
+            Self::Fetch(FetchError::Away(_))
+            | Self::Pool(PoolError::Closed | PoolError::NeverBegun(_)) => {
+                return Verdict::Retry(self.to_string());
+            }
+        };
+        Verdict::Failed(Failure::new(reason, self.to_string()))
+    }
+}

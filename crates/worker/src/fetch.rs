@@ -1,0 +1,157 @@
+//! Fetching an image's bytes. What is read is never more than the job says that the image has.
+
+use imgsys_types::Digest;
+use reqwest::{Client, Response, StatusCode, Url, redirect::Policy};
+use rustix::{
+    fs::{FileType, Mode, OFlags, fstat, open, openat},
+    io::Errno,
+};
+use sha2::{Digest as _, Sha256};
+use std::{fs::File, io::Read, path::Path, time::Duration};
+
+/// How long a server may take to accept a connection.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long a server may be silent within an answer.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Why the bytes are not there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// Its server does not have the image.
+    #[error("the image is not at its server any more ({0})")]
+    Missing(&'static str),
+    /// Other bytes than those that were accepted.
+    #[error("not the image that was accepted: {0}")]
+    OtherBytes(String),
+    /// Something that no server of ours puts there.
+    #[error("the image is no plain file in its place: {0}")]
+    NoPlainFile(&'static str),
+    /// The place can't be reached now.
+    #[error("fetching the image: {0}")]
+    Away(String),
+}
+
+/// Reads an image out of a directory of images; blocks. No symbolic link below `root` is followed.
+pub(crate) fn read_file(root: &Path, sha256: &Digest, size: u64) -> Result<Vec<u8>, FetchError> {
+    let name = sha256.to_string();
+    let directory = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+    // If there is no directory of images at all, a disk is not mounted rather than an image lost.
+    let root = open(root, directory, Mode::empty())
+        .map_err(|error| FetchError::Away(format!("opening {}: {error}", root.display())))?;
+    let folder = openat(
+        &root,
+        &name[..2],
+        directory | OFlags::NOFOLLOW,
+        Mode::empty(),
+    );
+    let folder = folder.map_err(|error| below_root("the folder", error))?;
+    // Non-blocking, lest a FIFO holds the thread.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(&folder, &*name, flags, Mode::empty())
+        .map_err(|error| below_root("the file", error))?;
+    let stat = fstat(&file).map_err(|error| FetchError::Away(error.to_string()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(FetchError::NoPlainFile("not a regular file"));
+    }
+    if u64::try_from(stat.st_size) != Ok(size) {
+        return Err(other_size(stat.st_size, size));
+    }
+    let mut bytes = room_for(size)?;
+    File::from(file)
+        .take(size + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| FetchError::Away(format!("reading the file: {error}")))?;
+    verify(&bytes, sha256, size)?;
+    Ok(bytes)
+}
+
+/// Whether these are the bytes that were accepted.
+pub(crate) fn verify(bytes: &[u8], sha256: &Digest, size: u64) -> Result<(), FetchError> {
+    if bytes.len() as u64 != size {
+        return Err(other_size(bytes.len(), size));
+    }
+    if Sha256::digest(bytes)[..] != sha256.as_bytes()[..] {
+        return Err(FetchError::OtherBytes("its SHA-256 is another".into()));
+    }
+    Ok(())
+}
+
+fn below_root(what: &'static str, error: Errno) -> FetchError {
+    match error {
+        Errno::NOENT => FetchError::Missing("no such file"),
+        // Opened without following links, a link is either of these.
+        Errno::LOOP | Errno::NOTDIR => FetchError::NoPlainFile("a symbolic link"),
+        error => FetchError::Away(format!("opening {what}: {error}")),
+    }
+}
+
+fn other_size(found: impl std::fmt::Display, size: u64) -> FetchError {
+    FetchError::OtherBytes(format!("{found} bytes, not {size}"))
+}
+
+fn room_for(size: u64) -> Result<Vec<u8>, FetchError> {
+    let mut bytes = Vec::new();
+    // One more than there should be, so that the end is seen without growing.
+    let room = usize::try_from(size)
+        .unwrap_or(usize::MAX)
+        .saturating_add(1);
+    bytes
+        .try_reserve_exact(room)
+        .map_err(|_| FetchError::Away(format!("no memory for {size} bytes")))?;
+    Ok(bytes)
+}
+
+/// A client that goes nowhere but where it is told: no redirects, no proxies.
+pub(crate) fn client() -> reqwest::Result<Client> {
+    Client::builder()
+        .user_agent(concat!("imgsys-worker/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT_TIME)
+        .read_timeout(SILENCE)
+        .build()
+}
+
+/// Fetches an image over HTTP, within this time. The bytes still have to be verified.
+pub(crate) async fn get(
+    client: &Client,
+    url: Url,
+    size: u64,
+    time: Duration,
+) -> Result<Vec<u8>, FetchError> {
+    let away = |error: reqwest::Error| FetchError::Away(with_causes(&error));
+    let request = client.get(url).timeout(time);
+    let mut response = request.send().await.map_err(away)?;
+    judge(&response, size)?;
+    let mut bytes = room_for(size)?;
+    while let Some(part) = response.chunk().await.map_err(away)? {
+        if (bytes.len() + part.len()) as u64 > size {
+            return Err(FetchError::OtherBytes(format!("more than {size} bytes")));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
+}
+
+fn judge(response: &Response, size: u64) -> Result<(), FetchError> {
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND | StatusCode::GONE => return Err(FetchError::Missing("HTTP 404")),
+        status => return Err(FetchError::Away(format!("the server answers {status}"))),
+    }
+    match response.content_length() {
+        Some(length) if length != size => Err(other_size(length, size)),
+        _ => Ok(()),
+    }
+}
+
+/// The error with what brought it about: without that, it is "error sending request".
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
