@@ -1,0 +1,352 @@
+//! What the server has in its head of its unfinished jobs: where each stands, and who waits for it.
+//!
+//! The spool on the disk is the truth; this is rebuilt from it at start. A job passes through
+//!
+//! ```text
+//! waiting ──► sent ──► ended ──► (in the database: gone from spool and book)
+//!    ▲          │
+//!    └─ unsure ◄┘   may have been sent, or done, before: Redis and the database decide
+//! ```
+
+use crate::{
+    outbox::Outbox,
+    schedule::{Schedule, Turn},
+};
+use imgsys_types::{Digest, Job, JobId, Owner, Timestamp};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A job that is in Redis.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) job: Box<Job>,
+    /// Whether Redis has confirmed it: until then nobody may decide about it.
+    pub(crate) confirmed: bool,
+    pub(crate) since: Instant,
+    /// When it is put on the queue once more.
+    pub(crate) overdue_at: Instant,
+    /// How long that was from the last time.
+    patience: Duration,
+}
+
+/// What is remembered of a job that has ended, until it is in the database and for a while after.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) owner: Owner,
+    pub(crate) sha256: Digest,
+    pub(crate) submitted_at: Timestamp,
+    pub(crate) since: Instant,
+}
+
+impl Ended {
+    fn of(job: &Job) -> Self {
+        Self {
+            owner: job.owner.clone(),
+            sha256: job.sha256,
+            submitted_at: job.submitted_at,
+            since: Instant::now(),
+        }
+    }
+}
+
+/// How long a job that left the spool is remembered, and how old an id may be to count as fresh.
+/// The first must exceed the second by more than clocks differ.
+const REMEMBER: Duration = Duration::from_secs(300);
+const FRESH_MILLIS: u64 = 60_000;
+/// How far a client's clock may be ahead for its ids to count as fresh.
+const AHEAD_MILLIS: u64 = 1_000;
+/// The most jobs remembered.
+const MAX_RECENT: usize = 200_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Book {
+    waiting: Schedule,
+    sent: HashMap<JobId, Sent>,
+    ended: HashMap<JobId, Ended>,
+    unsure: VecDeque<JobId>,
+    is_unsure: HashSet<JobId>,
+    /// Jobs without a result, by the time at which they were accepted.
+    unfinished: BTreeSet<(Timestamp, JobId)>,
+    watchers: HashMap<JobId, Vec<Arc<Outbox>>>,
+    /// Watched jobs that another server accepted.
+    foreign: HashSet<JobId>,
+    recent: HashMap<JobId, Ended>,
+    recent_order: VecDeque<(Instant, JobId)>,
+    /// Ids made before this time, in milliseconds since 1970, may have been seen before.
+    horizon: u64,
+}
+
+impl Book {
+    /// A book for a server that starts now.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self {
+            waiting: Schedule::default(),
+            sent: HashMap::new(),
+            ended: HashMap::new(),
+            unsure: VecDeque::new(),
+            is_unsure: HashSet::new(),
+            unfinished: BTreeSet::new(),
+            watchers: HashMap::new(),
+            foreign: HashSet::new(),
+            recent: HashMap::new(),
+            recent_order: VecDeque::new(),
+            horizon: millis(now),
+        }
+    }
+
+    /// Whether this id can't have been used before: it was made while this server was up, and not
+    /// so long ago that the server may have forgotten it.
+    ///
+    /// A job with any other id is checked against Redis and the database before it is dispatched,
+    /// for it may be one that was accepted and has ended already.
+    pub(crate) fn is_fresh(&self, id: JobId, now: Timestamp) -> bool {
+        let now = millis(now);
+        !self.recent.contains_key(&id)
+            && id.unix_millis().is_some_and(|made| {
+                made > self.horizon && made + FRESH_MILLIS > now && made <= now + AHEAD_MILLIS
+            })
+    }
+
+    /// Takes a newly accepted job.
+    pub(crate) fn add(&mut self, job: Box<Job>, now: Timestamp) {
+        self.unfinished.insert((job.submitted_at, job.id));
+        if self.is_fresh(job.id, now) {
+            self.waiting.push(job);
+        } else {
+            self.doubt(job.id);
+        }
+    }
+
+    /// Takes a job that was in the spool when the server started.
+    pub(crate) fn recover(&mut self, job: &Job, has_ended: bool) {
+        if has_ended {
+            self.ended.insert(job.id, Ended::of(job));
+        } else {
+            self.unfinished.insert((job.submitted_at, job.id));
+            self.doubt(job.id);
+        }
+    }
+
+    /// Puts a job in line that is neither in Redis nor in the database.
+    pub(crate) fn send_again(&mut self, job: Box<Job>) {
+        self.settle(job.id);
+        self.sent.remove(&job.id);
+        self.waiting.push(job);
+    }
+
+    /// Has Redis and the database asked about a job.
+    pub(crate) fn doubt(&mut self, id: JobId) {
+        if self.is_unsure.insert(id) {
+            self.unsure.push_back(id);
+        }
+    }
+
+    /// Up to `limit` jobs to be asked about. They stay unsure until [`Book::settle`].
+    pub(crate) fn take_unsure(&mut self, limit: usize) -> Vec<JobId> {
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && let Some(id) = self.unsure.pop_front()
+        {
+            if self.is_unsure.contains(&id) {
+                taken.push(id);
+            }
+        }
+        taken
+    }
+
+    /// Puts jobs back that could not be asked about.
+    pub(crate) fn put_back_unsure(&mut self, ids: &[JobId]) {
+        for &id in ids.iter().rev() {
+            if self.is_unsure.contains(&id) {
+                self.unsure.push_front(id);
+            }
+        }
+    }
+
+    /// There is no doubt about this job any more.
+    pub(crate) fn settle(&mut self, id: JobId) {
+        self.is_unsure.remove(&id);
+    }
+
+    /// The next jobs to send, as many as the window has room for.
+    pub(crate) fn next_turns(&mut self, window: usize, limit: usize) -> Vec<Turn> {
+        let room = window.saturating_sub(self.sent.len()).min(limit);
+        let turns = std::iter::from_fn(|| self.waiting.pop());
+        turns.take(room).collect()
+    }
+
+    /// Notes that a job is in Redis, or about to be.
+    pub(crate) fn note_sent(&mut self, job: Box<Job>, confirmed: bool, patience: Duration) {
+        self.settle(job.id);
+        let since = Instant::now();
+        self.sent.entry(job.id).or_insert(Sent {
+            job,
+            confirmed,
+            since,
+            overdue_at: since + patience,
+            patience,
+        });
+    }
+
+    /// Redis has confirmed these jobs.
+    pub(crate) fn confirm(&mut self, ids: &[JobId]) {
+        for id in ids {
+            if let Some(sent) = self.sent.get_mut(id) {
+                sent.confirmed = true;
+            }
+        }
+    }
+
+    /// Redis may or may not have these jobs.
+    pub(crate) fn doubt_sent(&mut self, ids: &[JobId]) {
+        for &id in ids {
+            if self.sent.remove(&id).is_some() {
+                self.doubt(id);
+            }
+        }
+    }
+
+    /// The job as it was sent, if it is in Redis.
+    pub(crate) fn sent(&self, id: JobId) -> Option<&Sent> {
+        self.sent.get(&id)
+    }
+
+    /// Confirmed jobs that were sent at least `age` ago.
+    pub(crate) fn sent_since(&self, age: Duration) -> Vec<JobId> {
+        let old = |sent: &Sent| sent.confirmed && sent.since.elapsed() >= age;
+        let sent = self.sent.iter();
+        sent.filter(|(_, sent)| old(sent))
+            .map(|(&id, _)| id)
+            .collect()
+    }
+
+    /// Whether it is time to put this job on the queue once more; the next time is twice as far.
+    pub(crate) fn is_overdue(&mut self, id: JobId) -> bool {
+        let now = Instant::now();
+        let Some(sent) = self.sent.get_mut(&id) else {
+            return false;
+        };
+        let overdue = sent.overdue_at <= now;
+        if overdue {
+            sent.patience *= 2;
+            sent.overdue_at = now + sent.patience;
+        }
+        overdue
+    }
+
+    /// Notes that a job has a result, and gives those who wait for it.
+    pub(crate) fn note_ended(&mut self, job: &Job) -> Vec<Arc<Outbox>> {
+        self.settle(job.id);
+        self.waiting.withdraw(job.id);
+        self.sent.remove(&job.id);
+        self.unfinished.remove(&(job.submitted_at, job.id));
+        self.ended.entry(job.id).or_insert_with(|| Ended::of(job));
+        self.take_watchers(job.id)
+    }
+
+    pub(crate) fn has_ended(&self, id: JobId) -> bool {
+        self.ended.contains_key(&id)
+    }
+
+    /// Jobs that ended at least `age` ago and are not known to be in the database, at most `limit`.
+    pub(crate) fn ended_since(&self, age: Duration, limit: usize) -> Vec<JobId> {
+        let ended = self.ended.iter();
+        let old = ended.filter(|(_, ended)| ended.since.elapsed() >= age);
+        old.map(|(&id, _)| id).take(limit).collect()
+    }
+
+    /// Notes that an ended job is in the database and leaves the spool.
+    pub(crate) fn note_gone(&mut self, id: JobId) {
+        let Some(ended) = self.ended.remove(&id) else {
+            return;
+        };
+        let now = Instant::now();
+        if self.recent.insert(id, ended).is_none() {
+            self.recent_order.push_back((now, id));
+        }
+        while let Some(&(at, oldest)) = self.recent_order.front() {
+            let full = self.recent_order.len() > MAX_RECENT;
+            if !full && now.duration_since(at) < REMEMBER {
+                break;
+            }
+            if full {
+                // Forgotten too early: ids as old as this one are not fresh any more.
+                self.horizon = millis(Timestamp::now());
+            }
+            self.recent_order.pop_front();
+            self.recent.remove(&oldest);
+        }
+    }
+
+    /// Takes a job out of line, so that it is not sent; whether it was in line.
+    pub(crate) fn withdraw(&mut self, id: JobId) -> bool {
+        self.waiting.withdraw(id)
+    }
+
+    /// Jobs waiting for a place in Redis, those about which it is asked included.
+    pub(crate) fn waiting_len(&self) -> usize {
+        self.waiting.len() + self.is_unsure.len()
+    }
+
+    /// Whether there is anything to send.
+    pub(crate) fn has_turns(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// When the oldest job without a result was accepted.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.unfinished.first().map(|&(at, _)| at)
+    }
+
+    /// A job that left the spool a short while ago.
+    pub(crate) fn recent(&self, id: JobId) -> Option<&Ended> {
+        self.recent.get(&id)
+    }
+
+    /// Has this connection told how a job ends.
+    pub(crate) fn watch(&mut self, id: JobId, outbox: &Arc<Outbox>) {
+        let watchers = self.watchers.entry(id).or_default();
+        if !watchers.iter().any(|known| Arc::ptr_eq(known, outbox)) {
+            watchers.push(Arc::clone(outbox));
+        }
+    }
+
+    /// The job that is watched is another server's: the database is asked about it.
+    pub(crate) fn note_foreign(&mut self, id: JobId) {
+        self.foreign.insert(id);
+    }
+
+    /// Watched jobs of other servers.
+    pub(crate) fn foreign(&self) -> Vec<JobId> {
+        self.foreign.iter().copied().collect()
+    }
+
+    /// A connection does not wait for this job any more; whether it did.
+    pub(crate) fn unwatch(&mut self, id: JobId, outbox: &Arc<Outbox>) -> bool {
+        let Some(watchers) = self.watchers.get_mut(&id) else {
+            return false;
+        };
+        let before = watchers.len();
+        watchers.retain(|known| !Arc::ptr_eq(known, outbox));
+        let waited = watchers.len() < before;
+        if watchers.is_empty() {
+            self.watchers.remove(&id);
+            self.foreign.remove(&id);
+        }
+        waited
+    }
+
+    /// Those who wait for this job, who do not wait any more from here on.
+    pub(crate) fn take_watchers(&mut self, id: JobId) -> Vec<Arc<Outbox>> {
+        self.foreign.remove(&id);
+        self.watchers.remove(&id).unwrap_or_default()
+    }
+}
+
+fn millis(time: Timestamp) -> u64 {
+    u64::try_from(time.as_micros() / 1000).unwrap_or(0)
+}

@@ -1,0 +1,136 @@
+//! Results on their way to the clients: written into the spool first, told after that, so that what
+//! a client was told is what the history will say.
+
+use crate::shared::{Shared, chain, is_same};
+use futures::future::join_all;
+use imgsys_proto::message::JobEnd;
+use imgsys_queue::ServerEvent;
+use imgsys_types::{Job, JobId, JobRecord, JobResult};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// News taken in at once: their results share the spool's flush.
+const BATCH: usize = 256;
+
+/// Takes in what workers and persisters tell this server, until `shutdown`.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut events: Receiver<ServerEvent>,
+    shutdown: CancellationToken,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        let got = tokio::select! {
+            got = events.recv_many(&mut batch, BATCH) => got,
+            () = shutdown.cancelled() => return,
+        };
+        if got == 0 {
+            return;
+        }
+        let mut results = Vec::new();
+        let mut persisted = Vec::new();
+        for event in batch.drain(..) {
+            match event {
+                ServerEvent::Result(record) => results.push(*record),
+                ServerEvent::Persisted(ids) => persisted.extend(ids),
+                ServerEvent::Subscribed => {
+                    info!("subscribed to results");
+                    // What was published meanwhile went past: ask about all that is under way.
+                    let mut book = shared.book();
+                    for id in book.sent_since(Duration::ZERO) {
+                        book.doubt(id);
+                    }
+                    drop(book);
+                    shared.reconcile.notify_one();
+                }
+                ServerEvent::Lost(why) => warn!("results come late: {why}"),
+            }
+        }
+        // Results first: a persister may tell of a job in the same breath.
+        join_all(results.into_iter().map(|record| shared.deliver(record))).await;
+        shared.note_persisted(&persisted);
+    }
+}
+
+impl Shared {
+    /// Takes a worker's word for how a job ended. It counts only if id, owner and digest match, and
+    /// only if it is the first.
+    pub(crate) async fn deliver(&self, record: JobRecord) {
+        let id = record.job.id;
+        let Some(result) = record.result else {
+            warn!(job = %id, "a result without a result: passed over");
+            return;
+        };
+        let known = self.book().sent(id).map(|sent| *sent.job.clone());
+        let job = match known {
+            Some(job) => job,
+            None => match self.store.get(id) {
+                Ok(Some(spooled)) => spooled.job,
+                // In the database already, or never this server's.
+                Ok(None) => return,
+                Err(problem) => {
+                    error!(job = %id, "{}", chain(&problem));
+                    return;
+                }
+            },
+        };
+        if !is_same(&job, &record.job) || result.run != 0 {
+            warn!(job = %id, "a result for another owner, image or run: passed over");
+            return;
+        }
+        self.conclude(&job, result).await;
+    }
+
+    /// Writes a job's end into the spool and tells those who wait for it.
+    pub(crate) async fn conclude(&self, job: &Job, result: JobResult) {
+        match self.store.set_result(job.id, result).await {
+            Ok(Some(standing)) => self.tell(job, standing),
+            Ok(None) => {}
+            // The server is about to restart and will find the result in Redis or the database.
+            Err(problem) => error!(job = %job.id, "writing a result: {}", chain(&problem)),
+        }
+    }
+
+    fn tell(&self, job: &Job, result: JobResult) {
+        let watchers = self.book().note_ended(job);
+        self.dispatch.notify_one();
+        let end = JobEnd {
+            job: job.id,
+            sha256: job.sha256,
+            result,
+        };
+        for outbox in watchers {
+            outbox.end(&end);
+        }
+    }
+
+    /// Tells the end of a job that the database has, and lets go of it.
+    pub(crate) fn conclude_from_database(&self, job: &Job, result: JobResult) {
+        self.tell(job, result);
+        self.book().note_gone(job.id);
+        self.store.remove(vec![job.id]);
+    }
+
+    /// Lets go of jobs that are in the database.
+    fn note_persisted(&self, ids: &[JobId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let mut gone = Vec::with_capacity(ids.len());
+        let mut book = self.book();
+        for &id in ids {
+            if book.has_ended(id) {
+                book.note_gone(id);
+                gone.push(id);
+            } else if book.sent(id).is_some() {
+                // In the database before its result was heard of here: the database tells it.
+                book.doubt(id);
+                self.reconcile.notify_one();
+            }
+        }
+        drop(book);
+        self.store.remove(gone);
+    }
+}

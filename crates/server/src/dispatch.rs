@@ -1,0 +1,137 @@
+//! From the spool to Redis.
+
+use crate::{
+    schedule::Turn,
+    shared::{Shared, chain},
+};
+use imgsys_queue::Task;
+use imgsys_types::{Job, JobId};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// Jobs sent to Redis in one transaction.
+const BATCH: usize = 256;
+/// The share of Redis' memory limit beyond which nothing more is sent.
+const MEMORY_LOAD: f64 = 0.7;
+/// How often Redis is asked how full it is, while there is something to send.
+const MEMORY_CHECK: Duration = Duration::from_secs(1);
+/// The longest pause between attempts.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+
+/// Sends what waits, until `shutdown`.
+pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = Dispatcher::new(shared).run() => {}
+    }
+}
+
+struct Dispatcher {
+    shared: Arc<Shared>,
+    memory_checked: Option<Instant>,
+    is_full: bool,
+}
+
+impl Dispatcher {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            memory_checked: None,
+            is_full: false,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            while self.shared.book().has_turns() {
+                if self.is_memory_short().await {
+                    tokio::time::sleep(MEMORY_CHECK).await;
+                } else if !self.send_batch().await {
+                    break;
+                }
+            }
+            self.shared.dispatch.notified().await;
+        }
+    }
+
+    /// Sends one batch; false if there was no room for any job.
+    async fn send_batch(&mut self) -> bool {
+        let shared = &self.shared;
+        let window = shared.config.server.dispatch_window;
+        let turns = shared.book().next_turns(window, BATCH);
+        if turns.is_empty() {
+            return false;
+        }
+        let jobs = self.jobs(turns);
+        let tasks: Vec<Task> = jobs.iter().map(|job| shared.task(job)).collect();
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+        {
+            // Before Redis has them: a worker may be done before Redis' answer is here.
+            let mut book = shared.book();
+            for job in jobs {
+                book.note_sent(Box::new(job), false, shared.config.server.overdue);
+            }
+        }
+        match shared.producer.dispatch(&tasks).await {
+            Ok(()) => shared.book().confirm(&ids),
+            Err(problem) => {
+                warn!("{} jobs wait in the spool: {}", ids.len(), chain(&problem));
+                // It may have been done all the same: Redis and the database are asked first.
+                shared.book().doubt_sent(&ids);
+                self.wait_for_redis().await;
+                info!("Redis is back");
+                shared.reconcile.notify_one();
+            }
+        }
+        true
+    }
+
+    fn jobs(&self, turns: Vec<Turn>) -> Vec<Job> {
+        let mut jobs = Vec::with_capacity(turns.len());
+        for turn in turns {
+            match turn {
+                Turn::Ready(job) => jobs.push(*job),
+                Turn::Stored(id) => match self.shared.store.get(id) {
+                    Ok(Some(record)) => jobs.push(record.job),
+                    Ok(None) => {}
+                    Err(problem) => error!(job = %id, "{}", chain(&problem)),
+                },
+            }
+        }
+        jobs
+    }
+
+    async fn wait_for_redis(&self) {
+        let mut pause = Duration::from_millis(50);
+        while self.shared.producer.ping().await.is_err() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    async fn is_memory_short(&mut self) -> bool {
+        let due = self
+            .memory_checked
+            .is_none_or(|at| at.elapsed() >= MEMORY_CHECK);
+        if due {
+            self.memory_checked = Some(Instant::now());
+            // If Redis is away, sending says so.
+            if let Ok(depth) = self.shared.producer.depth(self.shared.server).await {
+                let full = depth.memory_load() >= MEMORY_LOAD;
+                if full && !self.is_full {
+                    warn!(
+                        used = depth.used_memory,
+                        limit = depth.max_memory,
+                        "Redis' memory runs short: jobs wait in the spool"
+                    );
+                }
+                self.is_full = full;
+            }
+        }
+        self.is_full
+    }
+}

@@ -1,0 +1,172 @@
+//! The history: the database's rows, and the jobs that are still in the spool.
+
+use crate::{
+    session::Session,
+    shared::{chain, refuse, refuse_job},
+    watch::LookUpError,
+};
+use imgsys_proto::{
+    MAX_HEAD, ServerMessage, encode,
+    message::{HistoryRequest, JobAnswer, JobRequest, Page},
+};
+use imgsys_store::StoreError;
+use imgsys_types::{Cursor, ErrorCode, HistoryFilter, JobRecord, Limits, Outcome};
+use std::{cmp::Reverse, collections::HashSet};
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+/// What a page's frame is kept under, so that its other keys have room in the head.
+const PAGE_BYTES: usize = MAX_HEAD - 1024;
+/// A record beyond this loses what can be spared.
+const RECORD_BYTES: usize = 16 << 10;
+
+impl Session {
+    /// Answers `history`.
+    pub(crate) async fn history(&self, request: HistoryRequest) {
+        let req = request.req;
+        if let Some(text) = objection(&request.filter) {
+            let rejected = refuse(req, ErrorCode::BadRequest, text);
+            self.outbox.send(&ServerMessage::Rejected(rejected));
+            return;
+        }
+        let most = Limits::default().max_page;
+        let limit = request.limit.clamp(1, most) as usize;
+        match self.page(&request, limit).await {
+            Ok(page) => self.outbox.send(&ServerMessage::Page(page)),
+            Err(problem) => self.unavailable(req, &LookUpError::from(problem)),
+        }
+    }
+
+    async fn page(&self, request: &HistoryRequest, limit: usize) -> Result<Page, StoreError> {
+        let (filter, after) = (&request.filter, request.after);
+        let store = &self.shared.store;
+        // The spool first: a job that moves to the database meanwhile is in both, never in neither.
+        let spooled = self.spooled(filter.clone(), after, limit + 1).await?;
+        let wanted = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+        let rows = self.shared.reader.page(&self.owner, filter, after, wanted);
+        let (rows, partial) = match rows.await {
+            Ok(rows) => (rows, false),
+            Err(problem) => {
+                warn!("a page without the database's part: {}", chain(&problem));
+                (Vec::new(), true)
+            }
+        };
+        let more = rows.len() > limit || spooled.len() > limit;
+        let mut seen: HashSet<_> = spooled.iter().map(|record| record.job.id).collect();
+        let mut jobs = spooled;
+        for row in rows {
+            let id = row.job.id;
+            if !seen.insert(id) {
+                continue;
+            }
+            // The spool may know of a result that the database does not have yet.
+            match store.get(id)? {
+                Some(newer) if row.result.is_none() => {
+                    if filter.matches(&newer) {
+                        jobs.push(newer);
+                    }
+                }
+                _ => jobs.push(row),
+            }
+        }
+        jobs.sort_unstable_by_key(|record| Reverse(Cursor::of(record)));
+        let more = more || jobs.len() > limit;
+        jobs.truncate(limit);
+        Ok(fit(request.req, jobs, more, partial))
+    }
+
+    /// Jobs in the spool. A filter that few match reads many: off the async threads with it.
+    async fn spooled(
+        &self,
+        filter: HistoryFilter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<JobRecord>, StoreError> {
+        if self.shared.store.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (store, owner) = (self.shared.store.clone(), self.owner.clone());
+        let page = spawn_blocking(move || store.page(&owner, &filter, after, limit));
+        page.await.unwrap_or(Err(StoreError::Broken))
+    }
+
+    /// Answers `show`.
+    pub(crate) async fn show(&self, request: JobRequest) {
+        let JobRequest { req, job } = request;
+        let answer = match self.own_record(request).await {
+            Ok(Some(mut record)) => {
+                slim(&mut record);
+                ServerMessage::Job(JobAnswer { req, record })
+            }
+            Ok(None) => {
+                let rejected = refuse_job(req, job, ErrorCode::UnknownJob, "no such job");
+                ServerMessage::Rejected(rejected)
+            }
+            Err(problem) => return self.unavailable(req, &problem),
+        };
+        self.outbox.send(&answer);
+    }
+
+    /// The job asked about, if it is this owner's.
+    pub(crate) async fn own_record(
+        &self,
+        request: JobRequest,
+    ) -> Result<Option<JobRecord>, LookUpError> {
+        let record = self.shared.record(request.job).await?;
+        Ok(record.filter(|record| record.job.owner == self.owner))
+    }
+}
+
+/// What is wrong with a filter, if anything is.
+fn objection(filter: &HistoryFilter) -> Option<&'static str> {
+    let percent = filter.min_confidence;
+    if percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+        return Some("min_confidence is a percentage: 0 to 100");
+    }
+    if let (Some(since), Some(until)) = (filter.since, filter.until)
+        && since >= until
+    {
+        return Some("since must be before until");
+    }
+    None
+}
+
+/// A page of as many of the jobs as fit into a head.
+fn fit(req: u64, mut jobs: Vec<JobRecord>, more: bool, partial: bool) -> Page {
+    let mut bytes = 0;
+    let mut fitting = 0;
+    for record in &mut jobs {
+        bytes += slim(record);
+        if bytes > PAGE_BYTES {
+            break;
+        }
+        fitting += 1;
+    }
+    let more = more || fitting < jobs.len();
+    jobs.truncate(fitting);
+    Page {
+        req,
+        next: jobs.last().filter(|_| more).map(Cursor::of),
+        jobs,
+        partial,
+    }
+}
+
+/// Takes from a record what can be spared if it is too long for a head; its length in bytes.
+fn slim(record: &mut JobRecord) -> usize {
+    let length = |record: &JobRecord| {
+        let mut bytes = Vec::new();
+        // A record that can't be encoded is over every limit.
+        encode(record, 0, &mut bytes).map_or(usize::MAX, |()| bytes.len())
+    };
+    let whole = length(record);
+    if whole <= RECORD_BYTES {
+        return whole;
+    }
+    if let Some(Outcome::Done(analysis)) = record.result.as_mut().map(|result| &mut result.outcome)
+    {
+        analysis.scores.clear();
+        analysis.properties.extra.clear();
+    }
+    length(record)
+}

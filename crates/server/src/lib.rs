@@ -1,0 +1,199 @@
+//! The imgsys server: takes images, keeps them, puts a task for each on the queue, tells the
+//! clients how it went, and answers questions about the history.
+//!
+//! ```text
+//! client ──► session ──► submit ──► store (spool, images)       accepted: never lost from here on
+//!                          │
+//!                        book ──► dispatch ──► Redis ──► workers
+//!                          ▲                              │
+//! client ◄── writer ◄── outbox ◄── deliver ◄── Pub/Sub ◄──┘     what Pub/Sub missed: reconcile
+//! ```
+//!
+//! Accepting needs neither Redis nor PostgreSQL; a job leaves the spool once it is in the database.
+
+mod book;
+pub mod cli;
+mod deliver;
+mod dispatch;
+mod history;
+mod http;
+mod outbox;
+mod reconcile;
+mod requests;
+mod schedule;
+mod session;
+mod shared;
+mod submit;
+mod watch;
+mod writer;
+
+use crate::{book::Book, shared::Shared};
+use anyhow::Context;
+use imgsys_history::read::Reader;
+use imgsys_queue::Producer;
+use imgsys_service::{Config, Exit, config::Durability, ready};
+use imgsys_store::{Store, StoreOptions};
+use imgsys_types::Timestamp;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+/// How long a peer may leave packets unacknowledged before its connection counts as dead.
+const PEER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs the server until `shutdown`, then drains.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit> {
+    let drain = config.server.drain;
+    let listener = bind(&config.server.listen).await?;
+    let http = match config.server.http_listen.as_str() {
+        "" => None,
+        address => Some(bind(address).await?),
+    };
+    let shared = Arc::new(open(config).await?);
+    let mut facts = vec![("LISTEN", address(&listener)?)];
+    if let Some(http) = &http {
+        facts.push(("HTTP", address(http)?));
+    }
+    info!(server = %shared.server, spool = shared.store.len(), "listening on {}", facts[0].1);
+
+    // What is behind the scenes goes on until the clients are done.
+    let behind = CancellationToken::new();
+    let parts = TaskTracker::new();
+    let events = imgsys_queue::listen(
+        &shared.config.redis.secret_url()?,
+        shared.server,
+        behind.clone(),
+    );
+    parts.spawn(deliver::run(Arc::clone(&shared), events, behind.clone()));
+    parts.spawn(dispatch::run(Arc::clone(&shared), behind.clone()));
+    parts.spawn(reconcile::run(Arc::clone(&shared), behind.clone()));
+    if let Some(http) = http {
+        parts.spawn(http::run(Arc::clone(&shared), http, behind.clone()));
+    }
+    ready(&facts);
+
+    let clients = TaskTracker::new();
+    let broken = tokio::select! {
+        () = accept(&shared, &listener, &clients, &shutdown) => false,
+        () = shared.store.broken() => true,
+    };
+    drop(listener);
+    shutdown.cancel();
+    clients.close();
+    if tokio::time::timeout(drain, clients.wait()).await.is_err() {
+        warn!("{} clients are cut off", clients.len());
+    }
+    behind.cancel();
+    parts.close();
+    parts.wait().await;
+    if broken {
+        let cause = anyhow::anyhow!("a flush to the disk failed: start again to see what is left");
+        return Err(Exit::Failed(cause));
+    }
+    info!(spool = shared.store.len(), "shut down");
+    shared.store.clone().close().await;
+    Ok(())
+}
+
+async fn bind(address: &str) -> Result<TcpListener, Exit> {
+    let listener = TcpListener::bind(address).await;
+    Ok(listener.with_context(|| format!("listening on {address}"))?)
+}
+
+fn address(listener: &TcpListener) -> Result<String, Exit> {
+    let address = listener
+        .local_addr()
+        .context("asking for the own address")?;
+    Ok(address.to_string())
+}
+
+/// Opens the store and fills the book from it.
+async fn open(config: Config) -> Result<Shared, Exit> {
+    let options = StoreOptions {
+        dir: config.server.data_dir.clone(),
+        images_dir: config.server.images_dir.clone(),
+        durability: match config.server.durability {
+            Durability::Fsync => imgsys_store::Durability::Fsync,
+            Durability::None => imgsys_store::Durability::None,
+        },
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = Store::open(options)?;
+        let mut book = Book::new(Timestamp::now());
+        store.records(|record| book.recover(&record.job, record.result.is_some()))?;
+        Ok::<_, imgsys_store::StoreError>((store, book))
+    });
+    let opened = opened.await.context("opening the store")?;
+    let (store, book) = opened.context("opening the store")?;
+    let producer = Producer::new(&config.redis.secret_url()?).context("redis.url")?;
+    let reader = Reader::new(&config.database.secret_url()?, config.database.pool)
+        .context("database.url")?;
+    Ok(Shared::new(config, store, producer, reader, book))
+}
+
+/// Takes in clients until `shutdown`.
+async fn accept(
+    shared: &Arc<Shared>,
+    listener: &TcpListener,
+    clients: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(shared, stream, peer, clients, shutdown),
+            Err(problem) => {
+                // Mostly too many open files: those who are connected make room in time.
+                error!("accepting a connection: {problem}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn admit(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    clients: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    if let Err(problem) = tune(&stream) {
+        warn!(%peer, "setting up a connection: {problem}");
+        return;
+    }
+    let most = shared.config.limits.max_connections;
+    let shared = Arc::clone(shared);
+    if shared.connections.fetch_add(1, Ordering::Relaxed) >= most {
+        clients.spawn(async move {
+            session::turn_away(stream, most).await;
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
+        });
+        return;
+    }
+    let shutdown = shutdown.clone();
+    clients.spawn(async move {
+        session::serve(Arc::clone(&shared), stream, peer, shutdown).await;
+        shared.connections.fetch_sub(1, Ordering::Relaxed);
+    });
+}
+
+/// Answers go out at once, and a peer that is gone is found out.
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    use rustix::net::sockopt;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, PEER_TIMEOUT)?;
+    sockopt::set_tcp_keepintvl(stream, PEER_TIMEOUT / 3)?;
+    let millis = u32::try_from(PEER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(stream, millis)?;
+    Ok(())
+}

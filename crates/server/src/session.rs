@@ -1,0 +1,358 @@
+//! One client's connection: the handshake, then requests, until it ends.
+//!
+//! A session is two tasks. This one reads requests and has them done; [`crate::writer`] writes out
+//! what gathers in the [`Outbox`]. Submits are accepted in tasks of their own, so that many share
+//! the store's flush.
+
+use crate::{
+    outbox::Outbox,
+    shared::Shared,
+    submit::{DISCARD_MAX, Refusal},
+    writer,
+};
+use imgsys_proto::{
+    ClientMessage, FrameError, FrameReader, ReadError, ServerMessage, VERSION,
+    message::{Goodbye, Hello, Submit, Welcome},
+};
+use imgsys_types::{ErrorCode, Owner};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpStream, tcp::OwnedReadHalf},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+/// What the program calls itself to its clients.
+pub(crate) const PROGRAM: &str = concat!("imgsys-server ", env!("CARGO_PKG_VERSION"));
+
+/// How long a connection that was told goodbye may take to hear it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) owner: Owner,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) shutdown: CancellationToken,
+    /// Submits that await `accepted`.
+    in_flight: AtomicUsize,
+    /// Cancelled once nothing can be written to the client any more.
+    gone: CancellationToken,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client is gone.
+    Left,
+    /// It is told why.
+    Goodbye(ErrorCode, String),
+}
+
+impl From<ReadError> for End {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Self::Goodbye(
+                ErrorCode::TimedOut,
+                "a frame took too long to arrive".into(),
+            ),
+            ReadError::Io(_) | ReadError::Cut => Self::Left,
+            ReadError::Frame(error) => {
+                let code = match error {
+                    FrameError::NoMessage(_) => ErrorCode::BadMessage,
+                    FrameError::HeadLength(_)
+                    | FrameError::BodyLength { .. }
+                    | FrameError::Malformed(_)
+                    | FrameError::Encode(_) => ErrorCode::BadFrame,
+                };
+                Self::Goodbye(code, error.to_string())
+            }
+        }
+    }
+}
+
+/// Serves a client until it leaves, misbehaves, or the server shuts down.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    shutdown: CancellationToken,
+) {
+    let (read, write) = stream.into_split();
+    let outbox = Arc::new(Outbox::default());
+    let gone = CancellationToken::new();
+    let writer = tokio::spawn(writer::run(
+        Arc::clone(&shared),
+        Arc::clone(&outbox),
+        write,
+        gone.clone(),
+    ));
+    let mut frames = FrameReader::new(read);
+    let end = match handshake(&shared, &outbox, &mut frames, &shutdown).await {
+        Err(end) => end,
+        Ok(owner) => {
+            let session = Arc::new(Session {
+                shared,
+                owner,
+                outbox: Arc::clone(&outbox),
+                shutdown,
+                in_flight: AtomicUsize::new(0),
+                gone,
+            });
+            let end = session.requests(&mut frames).await;
+            session.leave();
+            end
+        }
+    };
+    match end {
+        End::Left => {
+            debug!(%peer, "client left");
+            outbox.close();
+            writer.abort();
+        }
+        End::Goodbye(code, text) => {
+            debug!(%peer, %code, "goodbye: {text}");
+            outbox.goodbye(code, text);
+            // A socket closed with bytes unread is reset, and the goodbye with it: read on a little.
+            let farewell = async {
+                let _ = writer.await;
+                drain(&mut frames).await;
+            };
+            let _ = timeout(FAREWELL, farewell).await;
+        }
+    }
+}
+
+/// Tells a client that there is no place for it.
+pub(crate) async fn turn_away(mut stream: TcpStream, most: usize) {
+    let mut frame = Vec::new();
+    let goodbye = ServerMessage::Goodbye(Goodbye {
+        code: ErrorCode::TooManyConnections,
+        text: format!("{most} clients are connected already: try later"),
+    });
+    if imgsys_proto::encode(&goodbye, 0, &mut frame).is_ok() {
+        let told = async {
+            stream.write_all(&frame).await?;
+            stream.shutdown().await
+        };
+        if let Ok(Err(problem)) = timeout(FAREWELL, told).await {
+            debug!("turning a client away: {problem}");
+        }
+    }
+}
+
+async fn drain(frames: &mut FrameReader<OwnedReadHalf>) {
+    let mut left = DISCARD_MAX;
+    while left > 0 {
+        match frames.discard(left).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => left = left.saturating_sub(read),
+        }
+    }
+}
+
+/// Hello and welcome.
+async fn handshake(
+    shared: &Shared,
+    outbox: &Outbox,
+    frames: &mut FrameReader<OwnedReadHalf>,
+    shutdown: &CancellationToken,
+) -> Result<Owner, End> {
+    let limits = &shared.config.limits;
+    let first = tokio::select! {
+        first = timeout(limits.handshake, frames.next::<ClientMessage>()) => first,
+        () = shutdown.cancelled() => return Err(shutting_down()),
+    };
+    let Ok(first) = first else {
+        let text = format!("no hello within {:?}", limits.handshake);
+        return Err(End::Goodbye(ErrorCode::TimedOut, text));
+    };
+    let hello = match first? {
+        None => return Err(End::Left),
+        Some((ClientMessage::Hello(hello), 0)) => hello,
+        Some(_) => {
+            let text = "the first message must be hello, without a body";
+            return Err(End::Goodbye(ErrorCode::HelloExpected, text.into()));
+        }
+    };
+    let Hello {
+        version, program, ..
+    } = hello;
+    if version != VERSION {
+        let text = format!("this server speaks version {VERSION} of the protocol, not {version}");
+        return Err(End::Goodbye(ErrorCode::UnsupportedVersion, text));
+    }
+    debug!(program, "hello");
+    let owner = Owner::local();
+    outbox.send(&ServerMessage::Welcome(Welcome {
+        version: VERSION,
+        program: PROGRAM.into(),
+        server: shared.server,
+        owner: owner.clone(),
+        limits: limits.wire(),
+    }));
+    Ok(owner)
+}
+
+fn shutting_down() -> End {
+    let text = "the server is going down: connect again";
+    End::Goodbye(ErrorCode::ShuttingDown, text.into())
+}
+
+impl Session {
+    async fn requests(self: &Arc<Self>, frames: &mut FrameReader<OwnedReadHalf>) -> End {
+        loop {
+            let next = tokio::select! {
+                next = self.next(frames) => next,
+                () = self.gone.cancelled() => return End::Left,
+                () = self.shutdown.cancelled() => {
+                    self.finish_accepting().await;
+                    return shutting_down();
+                }
+            };
+            let done = match next {
+                Ok(Some((message, body))) => self.request(message, body, frames).await,
+                Ok(None) => Err(End::Left),
+                Err(end) => Err(end),
+            };
+            if let Err(end) = done {
+                return end;
+            }
+            self.outbox.room().await;
+        }
+    }
+
+    /// The next request. A client may be silent only while it is owed an answer.
+    async fn next(
+        &self,
+        frames: &mut FrameReader<OwnedReadHalf>,
+    ) -> Result<Option<(ClientMessage, u32)>, End> {
+        let idle = self.shared.config.limits.idle;
+        loop {
+            if let Ok(next) = timeout(idle, frames.next()).await {
+                return next.map_err(End::from);
+            }
+            if frames.is_within_frame() {
+                let text = format!("half a frame, then nothing for {idle:?}");
+                return Err(End::Goodbye(ErrorCode::TimedOut, text));
+            }
+            if self.in_flight() == 0 && self.outbox.owed() == 0 && self.outbox.is_empty() {
+                let text = format!("nothing was asked for {idle:?}");
+                return Err(End::Goodbye(ErrorCode::TimedOut, text));
+            }
+        }
+    }
+
+    async fn request(
+        self: &Arc<Self>,
+        message: ClientMessage,
+        body: u32,
+        frames: &mut FrameReader<OwnedReadHalf>,
+    ) -> Result<(), End> {
+        if body > 0 && !matches!(message, ClientMessage::Submit(_)) {
+            let text = "only submit may have a body";
+            return Err(End::Goodbye(ErrorCode::BadMessage, text.into()));
+        }
+        match message {
+            ClientMessage::Hello(_) => {
+                let text = "hello comes once, at the beginning";
+                return Err(End::Goodbye(ErrorCode::BadMessage, text.into()));
+            }
+            ClientMessage::Submit(submit) => return self.submit(submit, body, frames).await,
+            ClientMessage::Ping(request) => self.outbox.send(&ServerMessage::Pong(request)),
+            ClientMessage::Watch(watch) => self.watch(watch).await,
+            ClientMessage::History(request) => self.history(request).await,
+            ClientMessage::Show(request) => self.show(request).await,
+            ClientMessage::Status(request) => self.status(request).await,
+            ClientMessage::Fetch(request) => self.fetch(request).await,
+            ClientMessage::Cancel(request) => self.cancel(request).await,
+        }
+        Ok(())
+    }
+
+    async fn submit(
+        self: &Arc<Self>,
+        submit: Submit,
+        body: u32,
+        frames: &mut FrameReader<OwnedReadHalf>,
+    ) -> Result<(), End> {
+        let received = match self.check(&submit, body) {
+            Ok(()) => self.receive(frames, &submit).await?,
+            Err(refusal) => Err(refusal),
+        };
+        match received {
+            Ok((body, memory)) => {
+                self.in_flight.fetch_add(1, Ordering::Relaxed);
+                let session = Arc::clone(self);
+                tokio::spawn(async move {
+                    let counter = Arc::clone(&session);
+                    session.accept(submit, body, memory).await;
+                    counter.in_flight.fetch_sub(1, Ordering::Relaxed);
+                });
+                Ok(())
+            }
+            Err(refusal) => self.refuse_with_body(&submit, refusal, frames).await,
+        }
+    }
+
+    /// Refuses a submit whose body may still be coming.
+    async fn refuse_with_body(
+        &self,
+        submit: &Submit,
+        refusal: Refusal,
+        frames: &mut FrameReader<OwnedReadHalf>,
+    ) -> Result<(), End> {
+        let Refusal(code, text) = refusal;
+        self.refuse(submit.req, submit, Refusal(code, text.clone()));
+        if frames.body_left() > DISCARD_MAX {
+            return Err(End::Goodbye(code, text));
+        }
+        while self.in_time(frames.body_chunk()).await?.is_some() {}
+        Ok(())
+    }
+
+    /// Awaits a piece of a frame, but not for ever.
+    pub(crate) async fn in_time<T>(
+        &self,
+        read: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        let limit = self.shared.config.limits.idle;
+        timeout(limit, read)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    }
+
+    /// Waits until every submit that was received is answered.
+    async fn finish_accepting(&self) {
+        let limit = self.shared.config.server.drain;
+        let _ = timeout(limit, async {
+            while self.in_flight() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Lets go of what the client waited for.
+    fn leave(&self) {
+        let owed = self.outbox.take_owed();
+        let mut book = self.shared.book();
+        for id in owed {
+            book.unwatch(id, &self.outbox);
+        }
+    }
+}

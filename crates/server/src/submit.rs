@@ -1,0 +1,235 @@
+//! An image on its way in.
+
+use crate::{
+    session::Session,
+    shared::{chain, refuse_job},
+};
+use bytes::Bytes;
+use imgsys_proto::{
+    FrameReader, ReadError, ServerMessage,
+    message::{Accepted, JobEnd, SendBody, Submit},
+};
+use imgsys_store::{self as store, Image, SMALL_IMAGE, StoreError, Upload};
+use imgsys_types::{ErrorCode, Job, JobRecord, Timestamp, clean_name};
+use std::sync::Arc;
+use tokio::{io::AsyncRead, sync::OwnedSemaphorePermit};
+use tracing::{debug, error};
+
+/// The body of a refused submit that is read and thrown away; a larger one ends the connection.
+pub(crate) const DISCARD_MAX: u32 = 1 << 20;
+
+/// What came with a submit.
+pub(crate) enum Body {
+    None,
+    Small(Bytes),
+    Streamed(Upload),
+}
+
+/// Why a submit is refused.
+pub(crate) struct Refusal(pub(crate) ErrorCode, pub(crate) String);
+
+impl Session {
+    /// What can be said against a submit before its body is read.
+    pub(crate) fn check(&self, submit: &Submit, body: u32) -> Result<(), Refusal> {
+        let limits = &self.shared.config.limits;
+        let most = limits.max_image.get();
+        let refuse = |code, text: String| Err(Refusal(code, text));
+        if submit.size == 0 {
+            return refuse(ErrorCode::EmptyImage, "the image has no bytes".into());
+        }
+        if submit.size > most {
+            let text = format!(
+                "the image has {} bytes; at most {most} are taken",
+                submit.size
+            );
+            return refuse(ErrorCode::ImageTooLarge, text);
+        }
+        if body != 0 && u64::from(body) != submit.size {
+            let text = format!(
+                "the body has {body} bytes, not the {} announced",
+                submit.size
+            );
+            return refuse(ErrorCode::SizeMismatch, text);
+        }
+        if self.in_flight() >= limits.max_in_flight as usize {
+            let text = format!("{} submits are under way already", limits.max_in_flight);
+            return refuse(ErrorCode::TooManyInFlight, text);
+        }
+        if submit.watch && self.outbox.owed() >= limits.max_watched as usize {
+            let text = format!("{} jobs are watched already", limits.max_watched);
+            return refuse(ErrorCode::TooManyWatched, text);
+        }
+        if self.shutdown.is_cancelled() {
+            return refuse(ErrorCode::ShuttingDown, "connect again".into());
+        }
+        Ok(())
+    }
+
+    /// Reads a submit's body: small ones into memory, within what all connections may use
+    /// together, to be written by the store's own thread, many in one flush; large ones into a file
+    /// as they come.
+    pub(crate) async fn receive<R: AsyncRead + Unpin>(
+        &self,
+        frames: &mut FrameReader<R>,
+        submit: &Submit,
+    ) -> Result<Result<(Body, Option<OwnedSemaphorePermit>), Refusal>, ReadError> {
+        let shared = &self.shared;
+        if frames.body_left() == 0 {
+            return Ok(Ok((Body::None, None)));
+        }
+        if submit.size <= SMALL_IMAGE as u64 {
+            let kib = frames.body_left().div_ceil(1024);
+            let permit = Arc::clone(&shared.small_images).acquire_many_owned(kib);
+            let Ok(permit) = permit.await else {
+                return Ok(Err(Refusal(
+                    ErrorCode::ShuttingDown,
+                    "connect again".into(),
+                )));
+            };
+            let bytes = self.in_time(frames.body()).await?;
+            return Ok(Ok((Body::Small(bytes), Some(permit))));
+        }
+        let mut upload = match shared.store.upload() {
+            Ok(upload) => upload,
+            Err(problem) => return Ok(Err(refusal(&problem))),
+        };
+        while let Some(chunk) = self.in_time(frames.body_chunk()).await? {
+            if let Err(problem) = upload.write(chunk).await {
+                return Ok(Err(refusal(&problem)));
+            }
+        }
+        Ok(Ok((Body::Streamed(upload), None)))
+    }
+
+    /// Has the store take the job, and answers.
+    pub(crate) async fn accept(
+        self: Arc<Self>,
+        submit: Submit,
+        body: Body,
+        _memory: Option<OwnedSemaphorePermit>,
+    ) {
+        let (req, id) = (submit.req, submit.job);
+        let shared = &self.shared;
+        // A job that ended a short while ago is not in the spool any more, but still the same job.
+        let recent = shared.book().recent(id).cloned();
+        if let Some(recent) = recent {
+            if recent.owner != self.owner || recent.sha256 != submit.sha256 {
+                self.refuse(req, &submit, Refusal(ErrorCode::Conflict, conflict_text()));
+                return;
+            }
+            self.answer_accepted(&submit, true, recent.submitted_at);
+            if submit.watch {
+                self.outbox.look_up(id);
+            }
+            return;
+        }
+        let job = Job {
+            id,
+            owner: self.owner.clone(),
+            sha256: submit.sha256,
+            name: clean_name(&submit.name),
+            size: submit.size,
+            priority: submit.priority,
+            submitted_at: Timestamp::now(),
+            server: shared.server,
+        };
+        let image = match body {
+            Body::None => Image::Known,
+            Body::Small(bytes) => Image::Bytes(bytes),
+            Body::Streamed(upload) => Image::Upload(upload),
+        };
+        match shared.store.accept(job.clone(), image).await {
+            Ok(store::Accepted::New { duplicate }) => self.begin(&submit, job, duplicate),
+            Ok(store::Accepted::Same(record)) => self.resume(&submit, *record),
+            Ok(store::Accepted::Conflict) => {
+                self.refuse(req, &submit, Refusal(ErrorCode::Conflict, conflict_text()));
+            }
+            Ok(store::Accepted::NotKnown) => {
+                let answer = SendBody { req, job: id };
+                self.outbox.send(&ServerMessage::SendBody(answer));
+            }
+            Err(problem) => {
+                if !matches!(
+                    problem,
+                    StoreError::DigestMismatch { .. } | StoreError::SizeMismatch { .. }
+                ) {
+                    error!(job = %id, "accepting: {}", chain(&problem));
+                }
+                self.refuse(req, &submit, refusal(&problem));
+            }
+        }
+    }
+
+    /// A new job is on the disk.
+    fn begin(self: &Arc<Self>, submit: &Submit, job: Job, duplicate: bool) {
+        debug!(job = %job.id, owner = %job.owner, bytes = job.size, duplicate, "accepted");
+        // Told before it is watched and dispatched, so that no result can overtake it.
+        self.answer_accepted(submit, duplicate, job.submitted_at);
+        let shared = &self.shared;
+        let mut book = shared.book();
+        if submit.watch {
+            self.outbox.owe(job.id);
+            book.watch(job.id, &self.outbox);
+        }
+        book.add(Box::new(job), Timestamp::now());
+        drop(book);
+        shared.dispatch.notify_one();
+        shared.reconcile.notify_one();
+    }
+
+    /// The same job again, which is still in the spool.
+    fn resume(self: &Arc<Self>, submit: &Submit, record: JobRecord) {
+        self.answer_accepted(submit, true, record.job.submitted_at);
+        if !submit.watch {
+            return;
+        }
+        if let Some(result) = record.result {
+            self.outbox.end(&JobEnd {
+                job: record.job.id,
+                sha256: record.job.sha256,
+                result,
+            });
+        } else {
+            self.watch_spooled(record.job.id);
+        }
+    }
+
+    fn answer_accepted(&self, submit: &Submit, duplicate: bool, submitted_at: Timestamp) {
+        self.outbox.send(&ServerMessage::Accepted(Accepted {
+            req: submit.req,
+            job: submit.job,
+            duplicate,
+            submitted_at,
+        }));
+    }
+
+    /// Refuses a submit.
+    pub(crate) fn refuse(&self, req: u64, submit: &Submit, Refusal(code, text): Refusal) {
+        let rejected = refuse_job(req, submit.job, code, text);
+        self.outbox.send(&ServerMessage::Rejected(rejected));
+    }
+}
+
+fn conflict_text() -> String {
+    "the job's id belongs to another image or owner: submit it under a new id".into()
+}
+
+/// What a client is told of the store's troubles: never more than it needs.
+fn refusal(problem: &StoreError) -> Refusal {
+    let (code, text) = match problem {
+        StoreError::DigestMismatch { .. } => (
+            ErrorCode::DigestMismatch,
+            "the bytes do not have the SHA-256 that was announced",
+        ),
+        StoreError::SizeMismatch { .. } => (
+            ErrorCode::SizeMismatch,
+            "the bytes are not as many as were announced",
+        ),
+        StoreError::Full { .. } => (ErrorCode::DiskFull, "the server's disk is full: try later"),
+        _ => (
+            ErrorCode::Unavailable,
+            "the server can't write to its disk: try later",
+        ),
+    };
+    Refusal(code, text.into())
+}

@@ -1,0 +1,11 @@
+//! The whole system, as its clients see it: real programs, real Redis, real PostgreSQL.
+
+// Tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bad_input;
+mod client;
+mod images;
+mod journey;
+mod kills;
+mod ledger;
