@@ -1,0 +1,357 @@
+//! The command line.
+
+use crate::times::{parse_span, parse_time};
+use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand, value_parser};
+use imgsys_types::{HistoryFilter, JobId, JobState, Priority, Timestamp};
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+/// The port of a server, where none is given.
+const PORT: u16 = 7450;
+/// The server, where none is given.
+pub(crate) const DEFAULT_SERVER: &str = "127.0.0.1:7450";
+
+const EXAMPLES: &str = "\
+Examples:
+  imgsys send cat.jpg                    send an image and wait for what is in it
+  imgsys send photos/ --json             a directory with all below it; one JSON object per image
+  find . -name '*.png' -print0 | imgsys send -0 -
+  imgsys history --since 2h --state failed
+  imgsys --server images.example:7450 status";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    everything was done; every image was analysed
+  1    something was not: the lines say what and why
+  2    the command line makes no sense
+  3    no server could be reached, or none that speaks this program's protocol
+  4    the server does not allow it
+  130  interrupted";
+
+const JSON_FIELDS: &str = "\
+JSON: one object per line. Fields, left out where they make no sense:
+  name          the file's path as it was given
+  job           the job's id, for show, wait, get and cancel
+  state         done, failed, or queued (accepted, not answered yet)
+  label         what is in the image; confidence in percent
+  reason        why it failed, for programs; detail, for people
+  duplicate     whether the server had the image already
+  sha256, size  of the file, in bytes
+  ms            from sending to the answer (in history: to the end of the analysis)
+  queued_ms, analysis_ms, analyzer {name, version, model}, scores [{label, confidence}],
+  properties {format, width, height, ...}, worker, attempts, run, submitted_at, finished_at
+Times are RFC 3339 in UTC.";
+
+/// Sends images to an imgsys server and shows what is in them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "imgsys",
+    version,
+    max_term_width = 100,
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The server to talk to.
+    #[arg(long, global = true, env = "IMGSYS_SERVER", value_name = "HOST[:PORT]",
+          default_value = DEFAULT_SERVER, value_parser = parse_address)]
+    pub(crate) server: String,
+    /// How long to try to reach the server at first.
+    #[arg(long, global = true, value_name = "SPAN", default_value = "10s", value_parser = parse_span,
+          hide_short_help = true)]
+    pub(crate) connect_timeout: Duration,
+    /// How long to try again once the server has accepted something: to reach it after the
+    /// connection was lost, and to repeat what it refuses for now.
+    #[arg(long, global = true, value_name = "SPAN", default_value = "10m", value_parser = parse_span,
+          hide_short_help = true)]
+    pub(crate) retry_for: Duration,
+    /// When to use colours. With `auto`: on a terminal, unless `NO_COLOR` is set.
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_short_help = true
+    )]
+    pub(crate) color: ColorChoice,
+    /// Say nothing but results and errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Also say what happens to the connection.
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, hide_short_help = true)]
+    pub(crate) verbose: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Send images, wait for the answers, print a line for each.
+    ///
+    /// A job that was accepted goes on whatever happens to this program: see `wait` and `history`.
+    /// An image that the server has already is not sent again.
+    #[command(after_long_help = JSON_FIELDS)]
+    Send(Send),
+    /// Show jobs of the past, newest first.
+    #[command(after_long_help = JSON_FIELDS)]
+    History(History),
+    /// Show all that is known of a job.
+    Show(Show),
+    /// Wait for jobs and print a line for each as it ends.
+    #[command(after_long_help = JSON_FIELDS)]
+    Wait(Wait),
+    /// Get a job's image back.
+    Get(Get),
+    /// End jobs that have not ended yet; they count as failed.
+    Cancel(Cancel),
+    /// Show how the server is doing.
+    Status(Status),
+}
+
+/// Options of `send`.
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// Files and directories; `-` reads paths from standard input, one a line.
+    ///
+    /// Of a directory, and of those below it, the files that end in jpg, jpeg, png, gif, webp, bmp,
+    /// tif or tiff are sent. A file that is named is sent whatever its name.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How urgent the jobs are: 0 (first) to 9 (last).
+    #[arg(short, long, value_name = "0..9", default_value = "5", value_parser = parse_priority)]
+    pub(crate) priority: Priority,
+    /// How many images may be on their way to the server at once.
+    #[arg(short, long, value_name = "N", default_value_t = 16, value_parser = value_parser!(u16).range(1..=1024))]
+    pub(crate) jobs: u16,
+    /// Be done once the images are accepted; print the jobs' ids.
+    ///
+    /// With --quiet nothing but the ids is printed, one a line.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// End after this long, answered or not; accepted jobs go on at the server.
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) timeout: Option<Duration>,
+    /// Paths on standard input end in NUL instead of a new line, as `find -print0` writes them.
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
+    /// Print a JSON object for each image.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `history`.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Show this many jobs at most.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+    /// Show all jobs.
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
+    /// Submitted at this time or later: 2026-11-01, '2026-11-01 12:00', RFC 3339, or a span such as
+    /// 2h or 7d ago.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) since: Option<Timestamp>,
+    /// Submitted before this time.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) until: Option<Timestamp>,
+    /// With exactly this label.
+    #[arg(long)]
+    pub(crate) label: Option<String>,
+    /// With at least this confidence, in percent.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub(crate) min_confidence: Option<f64>,
+    /// In this state: queued, done or failed.
+    #[arg(long, value_parser = parse_state)]
+    pub(crate) state: Option<JobState>,
+    /// Whose name begins so.
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) name: Option<String>,
+    /// Print a JSON object for each job.
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) json: bool,
+    /// Print comma-separated values with a header.
+    #[arg(long)]
+    pub(crate) csv: bool,
+}
+
+impl History {
+    /// Which jobs to show.
+    pub(crate) fn filter(&self) -> HistoryFilter {
+        HistoryFilter {
+            since: self.since,
+            until: self.until,
+            label: self.label.clone(),
+            min_confidence: self.min_confidence,
+            state: self.state,
+            name: self.name.clone(),
+        }
+    }
+}
+
+/// Options of `show`.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The job's id.
+    pub(crate) job: JobId,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `wait`.
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Ids of jobs; `-` reads them from standard input, the first word of each line.
+    #[arg(required = true, value_name = "JOB")]
+    pub(crate) jobs: Vec<JobArg>,
+    /// End after this long, answered or not.
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print a JSON object for each job.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `get`.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The job's id.
+    pub(crate) job: JobId,
+    /// Where to write it: a file, a directory, or `-` for standard output. If this is left out, a
+    /// file in the present directory with the last part of the image's name.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace a file that is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// Options of `cancel`.
+#[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    /// Ids of jobs; `-` reads them from standard input, the first word of each line.
+    #[arg(required = true, value_name = "JOB")]
+    pub(crate) jobs: Vec<JobArg>,
+    /// Print a JSON object for each job.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A job on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobArg {
+    /// This one.
+    Id(JobId),
+    /// Those on standard input.
+    Stdin,
+}
+
+impl FromStr for JobArg {
+    type Err = imgsys_types::IdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "-" {
+            Ok(Self::Stdin)
+        } else {
+            text.parse().map(Self::Id)
+        }
+    }
+}
+
+/// `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`, made complete with the port.
+fn parse_address(text: &str) -> Result<String, String> {
+    let wrong =
+        || format!("an address is HOST or HOST:PORT, such as {DEFAULT_SERVER} or [::1]:7450");
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, port.parse::<u16>().map_err(|_| wrong())?)
+        }
+        _ if text.contains(':') && !text.ends_with(']') => return Err(wrong()),
+        _ => (text, PORT),
+    };
+    let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:[]%".contains(c);
+    if host.is_empty() || port == 0 || !host.chars().all(is_host) {
+        return Err(wrong());
+    }
+    Ok(format!("{host}:{port}"))
+}
+
+fn parse_priority(text: &str) -> Result<Priority, &'static str> {
+    text.parse()
+        .ok()
+        .and_then(Priority::new)
+        .ok_or("a priority is 0 (first) to 9 (last)")
+}
+
+fn parse_percent(text: &str) -> Result<f64, &'static str> {
+    let number = text
+        .strip_suffix('%')
+        .unwrap_or(text)
+        .trim_end()
+        .parse()
+        .ok();
+    number
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or("a confidence is 0 to 100 percent")
+}
+
+fn parse_state(text: &str) -> Result<JobState, &'static str> {
+    [JobState::Queued, JobState::Done, JobState::Failed]
+        .into_iter()
+        .find(|state| state.as_str() == text)
+        .ok_or("a state is queued, done or failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_get_their_port() {
+        for (text, address) in [
+            ("images", "images:7450"),
+            ("images:1", "images:1"),
+            ("10.0.0.1", "10.0.0.1:7450"),
+            ("[::1]", "[::1]:7450"),
+            ("[::1]:99", "[::1]:99"),
+        ] {
+            assert_eq!(parse_address(text).as_deref(), Ok(address), "{text}");
+        }
+        for text in [
+            "", ":1", "a:", "a:b", "a:0", "a:65536", "::1", "a b", "http://a", "a/b:1",
+        ] {
+            assert!(parse_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_checked() {
+        assert_eq!(parse_percent("80%"), Ok(80.0));
+        assert!(parse_percent("101").is_err() && parse_percent("NaN").is_err());
+        assert!(parse_priority("10").is_err() && parse_priority("-1").is_err());
+        assert_eq!(parse_state("done"), Ok(JobState::Done));
+    }
+}

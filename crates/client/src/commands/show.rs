@@ -1,0 +1,109 @@
+//! `imgsys show`
+
+use super::{listing, print, print_json};
+use crate::{
+    caller::Caller,
+    cli::Show,
+    context::Context,
+    error::{ClientError, Exit},
+    line::Line,
+    reporter::percent,
+    times::{Span, local},
+};
+use imgsys_proto::{ClientMessage, ServerMessage, message::JobRequest};
+use imgsys_types::{Analysis, JobId, JobRecord, JobResult, Outcome, Scalar};
+use std::time::Duration;
+
+/// Shows all that is known of a job.
+pub(crate) async fn run(args: Show, context: Context) -> Result<Exit, ClientError> {
+    let record = fetch(&mut Caller::new(&context), args.job).await?;
+    if args.json {
+        print_json(&context.screen, &Line::from(&record))?;
+    } else {
+        print(&context.screen, &listing(&pairs(&record)))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Asks for a job.
+async fn fetch(caller: &mut Caller<'_>, job: JobId) -> Result<JobRecord, ClientError> {
+    match caller
+        .call(|req| ClientMessage::Show(JobRequest { req, job }))
+        .await?
+    {
+        ServerMessage::Job(answer) if answer.record.job.id == job => Ok(answer.record),
+        _ => Err(ClientError::Nonsense),
+    }
+}
+
+fn pairs(record: &JobRecord) -> Vec<(&'static str, String)> {
+    let job = &record.job;
+    let mut pairs = vec![
+        ("job", job.id.to_string()),
+        ("name", job.name.clone()),
+        ("state", record.state().to_string()),
+        ("size", format!("{} bytes", job.size)),
+        ("sha256", job.sha256.to_string()),
+        ("owner", job.owner.to_string()),
+        ("priority", job.priority.get().to_string()),
+        ("submitted", local(job.submitted_at)),
+        ("server", job.server.to_string()),
+    ];
+    if let Some(result) = &record.result {
+        add_result(&mut pairs, result);
+    }
+    pairs
+}
+
+fn add_result(pairs: &mut Vec<(&'static str, String)>, result: &JobResult) {
+    match &result.outcome {
+        Outcome::Done(analysis) => add_analysis(pairs, analysis),
+        Outcome::Failed(failure) => {
+            pairs.push(("reason", failure.reason.to_string()));
+            pairs.push(("detail", failure.detail.clone()));
+        }
+    }
+    let span = |micros| Span(Duration::from_micros(micros)).to_string();
+    pairs.push(("finished", local(result.finished_at)));
+    pairs.push(("queued", span(result.queued_us)));
+    pairs.push(("analysis", span(result.analysis_us)));
+    pairs.push((
+        "worker",
+        result.worker.clone().unwrap_or_else(|| "-".into()),
+    ));
+    pairs.push(("attempts", result.attempts.to_string()));
+    pairs.push(("run", result.run.to_string()));
+}
+
+fn add_analysis(pairs: &mut Vec<(&'static str, String)>, analysis: &Analysis) {
+    let analyzer = &analysis.analyzer;
+    pairs.push(("label", analysis.label.clone()));
+    pairs.push(("confidence", percent(analysis.confidence)));
+    for score in &analysis.scores {
+        pairs.push((
+            "score",
+            format!("{} {}", percent(score.confidence), score.label),
+        ));
+    }
+    pairs.push((
+        "analyzer",
+        format!("{} {}", analyzer.name, analyzer.version),
+    ));
+    if let Some(model) = analyzer.model {
+        pairs.push(("model", model.to_string()));
+    }
+    let properties = &analysis.properties;
+    pairs.push(("format", properties.format.clone()));
+    pairs.push((
+        "pixels",
+        format!("{} x {}", properties.width, properties.height),
+    ));
+    for (name, value) in &properties.extra {
+        let value = match value {
+            Scalar::Bool(value) => value.to_string(),
+            Scalar::Number(value) => value.to_string(),
+            Scalar::Text(value) => value.clone(),
+        };
+        pairs.push(("property", format!("{name} = {value}")));
+    }
+}
