@@ -1,7 +1,7 @@
 //! The check of a head before it is deserialised.
 //!
-//! Walks the items of RFC 8949 without allocating, so that a head that lies about a length or
-//! nests without end costs nothing.
+//! Walks the items of RFC 8949 without allocating what they announce, so that a head that lies
+//! about a length or nests without end costs nothing.
 
 use ciborium_ll::{Decoder, Header};
 

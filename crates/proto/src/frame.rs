@@ -1,7 +1,9 @@
 //! Bytes ⇄ messages.
 
 use crate::cbor::{self, Malformed};
+use imgsys_types::ErrorCode;
 use serde::{Serialize, de::DeserializeOwned};
+use std::io;
 
 /// Bytes before the head: its length and the body's.
 pub const PREFIX_LEN: usize = 8;
@@ -9,6 +11,9 @@ pub const PREFIX_LEN: usize = 8;
 pub const MAX_HEAD: usize = 64 << 10;
 /// The most items within items in a head.
 pub const MAX_DEPTH: usize = 16;
+
+/// The most characters of an error's text that are kept.
+const MAX_QUOTE: usize = 200;
 
 /// Why bytes are no frame, or a message can't be made one.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,20 @@ pub enum FrameError {
     Encode(String),
 }
 
+impl FrameError {
+    /// What the other side is told of it.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::HeadLength(_) | Self::BodyLength { .. } | Self::Malformed(_) => {
+                ErrorCode::BadFrame
+            }
+            Self::NoMessage(_) => ErrorCode::BadMessage,
+            Self::Encode(_) => ErrorCode::Internal,
+        }
+    }
+}
+
 /// The lengths at the beginning of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefix {
@@ -58,6 +77,37 @@ impl Prefix {
     }
 }
 
+/// A head as it is written: counted whole, kept only as far as it may be long.
+struct Head<'a> {
+    out: &'a mut Vec<u8>,
+    len: usize,
+}
+
+impl io::Write for Head<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.len += bytes.len();
+        if self.len <= MAX_HEAD {
+            self.out.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Appends the message's head to `out`; its length.
+fn write(message: &impl Serialize, out: &mut Vec<u8>) -> Result<u32, FrameError> {
+    let mut head = Head { out, len: 0 };
+    ciborium::into_writer(message, &mut head)
+        .map_err(|error| FrameError::Encode(error.to_string()))?;
+    match u32::try_from(head.len) {
+        Ok(len) if head.len <= MAX_HEAD => Ok(len),
+        _ => Err(FrameError::HeadLength(head.len)),
+    }
+}
+
 /// Appends a frame without its body to `out`; the caller sends `body` bytes after it.
 /// On an error `out` is as it was.
 pub fn encode(message: &impl Serialize, body: u64, out: &mut Vec<u8>) -> Result<(), FrameError> {
@@ -67,17 +117,7 @@ pub fn encode(message: &impl Serialize, body: u64, out: &mut Vec<u8>) -> Result<
     })?;
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX_LEN]);
-    let written = ciborium::into_writer(message, &mut *out)
-        .map_err(|error| FrameError::Encode(error.to_string()));
-    let head = out.len() - start - PREFIX_LEN;
-    let checked = written.and_then(|()| {
-        if head <= MAX_HEAD {
-            u32::try_from(head).map_err(|_| FrameError::HeadLength(head))
-        } else {
-            Err(FrameError::HeadLength(head))
-        }
-    });
-    match checked {
+    match write(message, out) {
         Ok(head) => {
             out[start..start + 4].copy_from_slice(&head.to_be_bytes());
             out[start + 4..start + PREFIX_LEN].copy_from_slice(&body.to_be_bytes());
@@ -98,8 +138,19 @@ pub fn decode<M: DeserializeOwned>(head: &[u8]) -> Result<M, FrameError> {
     cbor::check(head, MAX_DEPTH)?;
     ciborium::from_reader(head).map_err(|error| {
         FrameError::NoMessage(match error {
-            ciborium::de::Error::Semantic(_, text) => text,
-            other => other.to_string(),
+            ciborium::de::Error::Semantic(_, text) => quoted(&text),
+            other => quoted(&other.to_string()),
         })
     })
+}
+
+/// The text of an error that may quote the head: short, and without control characters, for it
+/// goes into logs and into `goodbye`.
+fn quoted(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut short: String = text.chars().take(MAX_QUOTE).map(clean).collect();
+    if text.chars().nth(MAX_QUOTE).is_some() {
+        short.push('…');
+    }
+    short
 }

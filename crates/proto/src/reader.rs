@@ -52,6 +52,21 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.body
     }
 
+    /// Whether the stream stands within a frame: some of it has come, and some has not.
+    pub fn is_within_frame(&self) -> bool {
+        self.body > 0 || !self.buffer.is_empty()
+    }
+
+    /// Reads something, whatever it is, and throws it away: the number of bytes, 0 at the end of the
+    /// stream. For connections that are ending; no frame can be read after it.
+    pub async fn discard(&mut self, most: u32) -> Result<u32, ReadError> {
+        self.buffer.clear();
+        self.body = 0;
+        self.buffer.reserve(CHUNK.min(most as usize));
+        let read = self.stream.read_buf(&mut self.buffer).await?;
+        Ok(u32::try_from(read).unwrap_or(u32::MAX))
+    }
+
     /// The next frame's message and the length of its body; `None` if the stream ended between
     /// frames. What is left of the body before is discarded.
     pub async fn next<M: DeserializeOwned>(&mut self) -> Result<Option<(M, u32)>, ReadError> {
@@ -107,7 +122,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     async fn fill(&mut self, len: usize) -> Result<bool, ReadError> {
         while self.buffer.len() < len {
             let missing = len - self.buffer.len();
-            self.buffer.reserve(missing.max(CHUNK));
+            // No more than one chunk ahead of what has come: an announced length costs nothing.
+            self.buffer.reserve(missing.clamp(CHUNK, MAX_BODY_CHUNK));
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(false);
             }

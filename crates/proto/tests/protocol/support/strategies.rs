@@ -1,0 +1,208 @@
+//! Strategies that make any message.
+
+use imgsys_proto::{
+    ClientMessage, ServerMessage,
+    message::{
+        Accepted, Cancelled, Goodbye, Hello, HistoryRequest, Image, JobAnswer, JobEnd, JobRequest,
+        Page, QueueStatus, Rejected, Request, SendBody, Status, Submit, Watch, Watching, Welcome,
+    },
+};
+use imgsys_types::arbitrary::{
+    cursor, digest, error_code, filter, job_id, job_record, job_result, limits, owner, priority,
+    server_id, timestamp,
+};
+use proptest::{collection::vec, option, prelude::*};
+
+fn request() -> impl Strategy<Value = Request> {
+    any::<u64>().prop_map(|req| Request { req })
+}
+
+fn job_request() -> impl Strategy<Value = JobRequest> {
+    (any::<u64>(), job_id()).prop_map(|(req, job)| JobRequest { req, job })
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    (any::<u32>(), any::<String>(), any::<Option<String>>()).prop_map(
+        |(version, program, token)| Hello {
+            version,
+            program,
+            token,
+        },
+    )
+}
+
+fn submit() -> impl Strategy<Value = Submit> {
+    let numbers = (any::<u64>(), any::<u64>(), priority(), any::<bool>());
+    (numbers, job_id(), any::<String>(), digest()).prop_map(
+        |((req, size, priority, watch), job, name, sha256)| Submit {
+            req,
+            job,
+            name,
+            size,
+            sha256,
+            priority,
+            watch,
+        },
+    )
+}
+
+fn watch() -> impl Strategy<Value = Watch> {
+    (any::<u64>(), vec(job_id(), 0..8)).prop_map(|(req, jobs)| Watch { req, jobs })
+}
+
+fn history() -> impl Strategy<Value = HistoryRequest> {
+    (any::<u64>(), any::<u32>(), option::of(cursor()), filter()).prop_map(
+        |(req, limit, after, filter)| HistoryRequest {
+            req,
+            limit,
+            after,
+            filter,
+        },
+    )
+}
+
+/// Any message of this name from a client.
+pub(crate) fn client(name: &str) -> BoxedStrategy<ClientMessage> {
+    match name {
+        "hello" => hello().prop_map(ClientMessage::Hello).boxed(),
+        "submit" => submit().prop_map(ClientMessage::Submit).boxed(),
+        "watch" => watch().prop_map(ClientMessage::Watch).boxed(),
+        "history" => history().prop_map(ClientMessage::History).boxed(),
+        "show" => job_request().prop_map(ClientMessage::Show).boxed(),
+        "status" => request().prop_map(ClientMessage::Status).boxed(),
+        "fetch" => job_request().prop_map(ClientMessage::Fetch).boxed(),
+        "cancel" => job_request().prop_map(ClientMessage::Cancel).boxed(),
+        "ping" => request().prop_map(ClientMessage::Ping).boxed(),
+        _ => panic!("no strategy for {name:?}"),
+    }
+}
+
+fn welcome() -> impl Strategy<Value = Welcome> {
+    (
+        any::<u32>(),
+        any::<String>(),
+        server_id(),
+        owner(),
+        limits(),
+    )
+        .prop_map(|(version, program, server, owner, limits)| Welcome {
+            version,
+            program,
+            server,
+            owner,
+            limits,
+        })
+}
+
+fn accepted() -> impl Strategy<Value = Accepted> {
+    (any::<u64>(), job_id(), any::<bool>(), timestamp()).prop_map(
+        |(req, job, duplicate, submitted_at)| Accepted {
+            req,
+            job,
+            duplicate,
+            submitted_at,
+        },
+    )
+}
+
+fn rejected() -> impl Strategy<Value = Rejected> {
+    let optional = (option::of(job_id()), any::<Option<u64>>());
+    (any::<u64>(), optional, error_code(), any::<String>()).prop_map(
+        |(req, (job, retry_after_ms), code, text)| Rejected {
+            req,
+            job,
+            code,
+            text,
+            retry_after_ms,
+        },
+    )
+}
+
+fn result() -> impl Strategy<Value = JobEnd> {
+    (job_id(), digest(), job_result()).prop_map(|(job, sha256, result)| JobEnd {
+        job,
+        sha256,
+        result,
+    })
+}
+
+fn page() -> impl Strategy<Value = Page> {
+    let jobs = vec(job_record(), 0..4);
+    (any::<u64>(), jobs, option::of(cursor()), any::<bool>()).prop_map(
+        |(req, jobs, next, partial)| Page {
+            req,
+            jobs,
+            next,
+            partial,
+        },
+    )
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    let queue = any::<(u64, u64, u64)>().prop_map(|(queued, running, dead)| QueueStatus {
+        queued,
+        running,
+        dead,
+    });
+    let numbers = any::<[u64; 6]>();
+    let rest = (option::of(queue), any::<bool>());
+    (server_id(), any::<String>(), numbers, rest).prop_map(
+        |(
+            server,
+            program,
+            [req, uptime_ms, connections, spool, waiting, oldest_ms],
+            (queue, database),
+        )| Status {
+            req,
+            server,
+            program,
+            uptime_ms,
+            connections,
+            spool,
+            waiting,
+            oldest_ms,
+            queue,
+            database,
+        },
+    )
+}
+
+fn image() -> impl Strategy<Value = Image> {
+    (any::<u64>(), job_id(), any::<String>(), digest()).prop_map(|(req, job, name, sha256)| Image {
+        req,
+        job,
+        name,
+        sha256,
+    })
+}
+
+/// Any message of this name from a server.
+pub(crate) fn server(name: &str) -> BoxedStrategy<ServerMessage> {
+    let job = || (any::<u64>(), job_id());
+    match name {
+        "welcome" => welcome().prop_map(ServerMessage::Welcome).boxed(),
+        "accepted" => accepted().prop_map(ServerMessage::Accepted).boxed(),
+        "send_body" => job()
+            .prop_map(|(req, job)| ServerMessage::SendBody(SendBody { req, job }))
+            .boxed(),
+        "rejected" => rejected().prop_map(ServerMessage::Rejected).boxed(),
+        "result" => result().prop_map(ServerMessage::Result).boxed(),
+        "watching" => (any::<u64>(), vec(job_id(), 0..8))
+            .prop_map(|(req, unknown)| ServerMessage::Watching(Watching { req, unknown }))
+            .boxed(),
+        "page" => page().prop_map(ServerMessage::Page).boxed(),
+        "job" => (any::<u64>(), job_record())
+            .prop_map(|(req, record)| ServerMessage::Job(JobAnswer { req, record }))
+            .boxed(),
+        "status" => status().prop_map(ServerMessage::Status).boxed(),
+        "image" => image().prop_map(ServerMessage::Image).boxed(),
+        "cancelled" => job()
+            .prop_map(|(req, job)| ServerMessage::Cancelled(Cancelled { req, job }))
+            .boxed(),
+        "pong" => request().prop_map(ServerMessage::Pong).boxed(),
+        "goodbye" => (error_code(), any::<String>())
+            .prop_map(|(code, text)| ServerMessage::Goodbye(Goodbye { code, text }))
+            .boxed(),
+        _ => panic!("no strategy for {name:?}"),
+    }
+}
