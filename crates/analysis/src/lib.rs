@@ -2,9 +2,9 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`format`] | what the bytes are, told by content: a [`Format`], or the name of something else |
+//! | [`mod@format`] | what the bytes are, told by content: a [`Format`], or the name of something else |
 //! | `container` | each format's header and structure, read without decoding or allocating |
-//! | [`inspect`] | header → limits → completeness → (if asked) decoding: an [`Inspection`] |
+//! | [`mod@inspect`] | header → limits → completeness → (if asked) decoding: an [`Inspection`] |
 //! | [`classify`] | the [`Classifier`] that gives the label, and [`Simulated`] |
 //! | [`error`] | [`AnalysisError`], and the [`imgsys_types::FailureReason`] of each |
 //!

@@ -10,15 +10,13 @@ use imgsys_proto::{
     message::{HistoryRequest, JobAnswer, JobRequest, Page},
 };
 use imgsys_store::StoreError;
-use imgsys_types::{Cursor, ErrorCode, HistoryFilter, JobRecord, Limits, Outcome};
+use imgsys_types::{Cursor, ErrorCode, HistoryFilter, JobRecord};
 use std::{cmp::Reverse, collections::HashSet};
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
 /// What a page's frame is kept under, so that its other keys have room in the head.
 const PAGE_BYTES: usize = MAX_HEAD - 1024;
-/// A record beyond this loses what can be spared.
-const RECORD_BYTES: usize = 16 << 10;
 
 impl Session {
     /// Answers `history`.
@@ -29,7 +27,7 @@ impl Session {
             self.outbox.send(&ServerMessage::Rejected(rejected));
             return;
         }
-        let most = Limits::default().max_page;
+        let most = self.shared.config.limits.wire().max_page;
         let limit = request.limit.clamp(1, most) as usize;
         match self.page(&request, limit).await {
             Ok(page) => self.outbox.send(&ServerMessage::Page(page)),
@@ -94,10 +92,7 @@ impl Session {
     pub(crate) async fn show(&self, request: JobRequest) {
         let JobRequest { req, job } = request;
         let answer = match self.own_record(request).await {
-            Ok(Some(mut record)) => {
-                slim(&mut record);
-                ServerMessage::Job(JobAnswer { req, record })
-            }
+            Ok(Some(record)) => ServerMessage::Job(JobAnswer { req, record }),
             Ok(None) => {
                 let rejected = refuse_job(req, job, ErrorCode::UnknownJob, "no such job");
                 ServerMessage::Rejected(rejected)
@@ -135,8 +130,11 @@ fn objection(filter: &HistoryFilter) -> Option<&'static str> {
 fn fit(req: u64, mut jobs: Vec<JobRecord>, more: bool, partial: bool) -> Page {
     let mut bytes = 0;
     let mut fitting = 0;
-    for record in &mut jobs {
-        bytes += slim(record);
+    for record in &jobs {
+        let mut encoded = Vec::new();
+        // One that can't be encoded is over every limit; results are bounded where they come in, so
+        // that there is none.
+        bytes += encode(record, 0, &mut encoded).map_or(MAX_HEAD, |()| encoded.len());
         if bytes > PAGE_BYTES {
             break;
         }
@@ -150,23 +148,4 @@ fn fit(req: u64, mut jobs: Vec<JobRecord>, more: bool, partial: bool) -> Page {
         jobs,
         partial,
     }
-}
-
-/// Takes from a record what can be spared if it is too long for a head; its length in bytes.
-fn slim(record: &mut JobRecord) -> usize {
-    let length = |record: &JobRecord| {
-        let mut bytes = Vec::new();
-        // A record that can't be encoded is over every limit.
-        encode(record, 0, &mut bytes).map_or(usize::MAX, |()| bytes.len())
-    };
-    let whole = length(record);
-    if whole <= RECORD_BYTES {
-        return whole;
-    }
-    if let Some(Outcome::Done(analysis)) = record.result.as_mut().map(|result| &mut result.outcome)
-    {
-        analysis.scores.clear();
-        analysis.properties.extra.clear();
-    }
-    length(record)
 }

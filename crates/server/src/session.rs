@@ -11,7 +11,7 @@ use crate::{
     writer,
 };
 use imgsys_proto::{
-    ClientMessage, FrameError, FrameReader, ReadError, ServerMessage, VERSION,
+    ClientMessage, FrameReader, ReadError, ServerMessage, VERSION,
     message::{Goodbye, Hello, Submit, Welcome},
 };
 use imgsys_types::{ErrorCode, Owner};
@@ -67,16 +67,7 @@ impl From<ReadError> for End {
                 "a frame took too long to arrive".into(),
             ),
             ReadError::Io(_) | ReadError::Cut => Self::Left,
-            ReadError::Frame(error) => {
-                let code = match error {
-                    FrameError::NoMessage(_) => ErrorCode::BadMessage,
-                    FrameError::HeadLength(_)
-                    | FrameError::BodyLength { .. }
-                    | FrameError::Malformed(_)
-                    | FrameError::Encode(_) => ErrorCode::BadFrame,
-                };
-                Self::Goodbye(code, error.to_string())
-            }
+            ReadError::Frame(error) => Self::Goodbye(error.code(), error.to_string()),
         }
     }
 }

@@ -266,7 +266,7 @@ pub struct LimitsConfig {
         id = "limits.max_side",
         long,
         value_name = "N",
-        default_value = "16384"
+        default_value = "32768"
     )]
     pub max_side: u32,
     /// The most memory that decoding an image may take

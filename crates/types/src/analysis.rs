@@ -1,6 +1,9 @@
 //! What an analyzer found.
 
-use crate::Digest;
+use crate::{
+    Digest,
+    bounds::{MAX_EXTRA, MAX_SCORES, MAX_TEXT, bound_percent, bound_text},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -18,6 +21,33 @@ pub struct Analysis {
     pub scores: Vec<Score>,
     /// What can be said of the image without a classifier.
     pub properties: Properties,
+}
+
+impl Analysis {
+    pub(crate) fn bound(&mut self) {
+        bound_text(&mut self.analyzer.name, MAX_TEXT);
+        bound_text(&mut self.analyzer.version, MAX_TEXT);
+        bound_text(&mut self.label, MAX_TEXT);
+        bound_percent(&mut self.confidence);
+        self.scores.truncate(MAX_SCORES);
+        for score in &mut self.scores {
+            bound_text(&mut score.label, MAX_TEXT);
+            bound_percent(&mut score.confidence);
+        }
+        bound_text(&mut self.properties.format, MAX_TEXT);
+        let extra = std::mem::take(&mut self.properties.extra);
+        let bounded = extra
+            .into_iter()
+            .take(MAX_EXTRA)
+            .map(|(mut key, mut value)| {
+                bound_text(&mut key, MAX_TEXT);
+                if let Scalar::Text(text) = &mut value {
+                    bound_text(text, MAX_TEXT);
+                }
+                (key, value)
+            });
+        self.properties.extra = bounded.collect();
+    }
 }
 
 /// An analyzer by name and version, so that a simulated result is never mistaken for a real one.

@@ -1,6 +1,9 @@
 //! A job: what was accepted, what became of it.
 
-use crate::{Analysis, Digest, Failure, JobId, Owner, ServerId, Timestamp};
+use crate::{
+    Analysis, Digest, Failure, JobId, Owner, ServerId, Timestamp,
+    bounds::{MAX_DETAIL, MAX_TEXT, bound_text},
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -156,6 +159,21 @@ impl JobRecord {
 }
 
 impl JobResult {
+    /// The result as it is kept: texts and lists of somebody else's worker within bounds, the
+    /// confidence a percentage. Done where results come in, so that the answer and the row are the
+    /// same and either fits into a frame.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        if let Some(worker) = &mut self.worker {
+            bound_text(worker, MAX_TEXT);
+        }
+        match &mut self.outcome {
+            Outcome::Done(analysis) => analysis.bound(),
+            Outcome::Failed(failure) => bound_text(&mut failure.detail, MAX_DETAIL),
+        }
+        self
+    }
+
     /// The end of a job that no worker had a part in, at the present time.
     #[must_use]
     pub fn failed(run: u32, failure: Failure) -> Self {

@@ -10,6 +10,7 @@
 //! | [`error`] | [`ErrorCode`], the codes of the wire protocol |
 //! | [`limits`] | [`Limits`] that a server holds its clients to |
 //! | [`filter`] | [`HistoryFilter`], [`Cursor`] |
+//! | [`bounds`] | how long the texts of others may be |
 //!
 //! Nothing here does I/O. Ids are written as bytes in binary formats (CBOR) and as text in
 //! others (JSON), so one type serves the wire, the queue and the database.
@@ -17,6 +18,7 @@
 pub mod analysis;
 #[cfg(feature = "proptest")]
 pub mod arbitrary;
+pub mod bounds;
 pub mod error;
 pub mod failure;
 pub mod filter;
@@ -41,15 +43,9 @@ pub const MAX_NAME: usize = 1024;
 /// for it). Everything else stays as the client sent it; whoever prints a name cleans it.
 #[must_use]
 pub fn clean_name(name: &str) -> String {
-    let mut out = name.replace('\0', "\u{fffd}");
-    if out.len() > MAX_NAME {
-        let mut end = MAX_NAME;
-        while !out.is_char_boundary(end) {
-            end -= 1;
-        }
-        out.truncate(end);
-    }
-    out
+    let mut name = name.to_owned();
+    bounds::bound_text(&mut name, MAX_NAME);
+    name
 }
 
 #[cfg(test)]
@@ -62,5 +58,48 @@ mod tests {
         let long = "é".repeat(MAX_NAME);
         assert_eq!(clean_name(&long).len(), MAX_NAME);
         assert_eq!(clean_name("cat.jpg"), "cat.jpg");
+    }
+
+    #[test]
+    fn results_of_others_are_kept_within_bounds() {
+        let analysis = Analysis {
+            analyzer: Analyzer {
+                name: "x".repeat(5000),
+                version: String::new(),
+                model: None,
+            },
+            label: "a\0b".into(),
+            confidence: 1e9,
+            scores: vec![
+                Score {
+                    label: "ü".repeat(5000),
+                    confidence: f64::NAN,
+                };
+                5000
+            ],
+            properties: Properties {
+                format: "jpeg".into(),
+                width: 1,
+                height: 1,
+                extra: (0..500)
+                    .map(|n| (n.to_string(), Scalar::Bool(true)))
+                    .collect(),
+            },
+        };
+        let mut result = JobResult::failed(0, Failure::new(FailureReason::Other, "y".repeat(5000)));
+        let Outcome::Failed(failure) = result.clone().bounded().outcome else {
+            panic!("failed stays failed");
+        };
+        assert_eq!(failure.detail.len(), bounds::MAX_DETAIL);
+        result.outcome = Outcome::Done(analysis);
+        let Outcome::Done(kept) = result.bounded().outcome else {
+            panic!("done stays done");
+        };
+        assert_eq!(kept.label, "a\u{fffd}b");
+        assert!((kept.confidence - 100.0).abs() < f64::EPSILON);
+        assert_eq!(kept.scores.len(), bounds::MAX_SCORES);
+        assert!(kept.scores[0].confidence.abs() < f64::EPSILON);
+        assert_eq!(kept.scores[0].label.len(), bounds::MAX_TEXT);
+        assert_eq!(kept.properties.extra.len(), bounds::MAX_EXTRA);
     }
 }

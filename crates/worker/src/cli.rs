@@ -1,7 +1,7 @@
 //! The command line of `imgsys-worker`.
 
 // Doc comments are help texts here.
-#![allow(clippy::doc_markdown)]
+#![allow(clippy::doc_markdown, rustdoc::invalid_html_tags)]
 
 use clap::{Args, Parser};
 use imgsys_service::{

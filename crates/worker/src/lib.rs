@@ -17,6 +17,8 @@ mod analyst;
 mod fetch;
 mod pool;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use analyst::{Analyst, Engine};
 use anyhow::Context;

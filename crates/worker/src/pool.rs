@@ -137,10 +137,10 @@ mod tests {
     async fn a_job_that_nobody_waits_for_is_not_begun() {
         let pool = pool(HOUR, HOUR);
         let (release, released) = mpsc::channel::<()>();
-        let (begin, begun) = mpsc::channel();
+        let (mark, begun) = mpsc::channel();
         let mut busy = pin!(pool.run(move || released.recv()));
         {
-            let mut forgotten = pin!(pool.run(move || begin.send(())));
+            let mut forgotten = pin!(pool.run(move || mark.send(())));
             // Once polled they are in the pool.
             poll_fn(|context| {
                 assert!(busy.as_mut().poll(context).is_pending());

@@ -74,9 +74,7 @@ pub(super) fn check_complete(bytes: &[u8], depth: Depth) -> Result<(), Flaw> {
         let critical = chunk.kind[0].is_ascii_uppercase();
         if depth == Depth::Full && critical && crc32fast::hash(chunk.covered) != chunk.crc {
             let kind = chunk.kind.escape_ascii();
-            return Err(Flaw::corrupt(format!(
-                "the checksum of a {kind} chunk is wrong"
-            )));
+            return Err(Flaw::corrupt(format!("the checksum of {kind} is wrong")));
         }
         match chunk.kind {
             b"IDAT" => has_pixels = true,

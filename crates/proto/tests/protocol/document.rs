@@ -107,7 +107,7 @@ fn fixture(file: &str) -> Value {
         .1
 }
 
-fn hold_messages<M: Message>(part: &str, fixtures: Vec<fixtures::Fixture<M>>) {
+fn hold_messages<M: Message>(part: &str, fixtures: &[fixtures::Fixture<M>]) {
     let part = section(TEXT, part);
     for name in names::<M>() {
         let table = section(part, &format!("### `{name}`"));
@@ -122,8 +122,8 @@ fn hold_messages<M: Message>(part: &str, fixtures: Vec<fixtures::Fixture<M>>) {
 
 #[test]
 fn every_message_has_its_table() {
-    hold_messages("## Messages from the client", fixtures::client());
-    hold_messages("## Messages from the server", fixtures::server());
+    hold_messages("## Messages from the client", &fixtures::client());
+    hold_messages("## Messages from the server", &fixtures::server());
 }
 
 #[test]
