@@ -58,7 +58,8 @@ enum Answer {
     Accept(Reply<Accepted>, Result<Accepted, StoreError>),
     SetResult(
         Reply<Option<JobResult>>,
-        Result<Option<JobResult>, StoreError>,
+        // Large: an analysis may be in it.
+        Box<Result<Option<JobResult>, StoreError>>,
     ),
     Flush(Reply<()>),
     /// Nobody waits for it.
@@ -70,7 +71,7 @@ impl Answer {
         // Who does not wait for the answer any more does not need it.
         let _ = match self {
             Self::Accept(reply, answer) => reply.send(answer).is_ok(),
-            Self::SetResult(reply, answer) => reply.send(answer).is_ok(),
+            Self::SetResult(reply, answer) => reply.send(*answer).is_ok(),
             Self::Flush(reply) => reply.send(Ok(())).is_ok(),
             Self::Nobody => true,
         };
@@ -209,7 +210,8 @@ fn apply(batch: &mut Batch<'_>, op: Op) -> Result<Answer, StoreError> {
         }
         Op::SetResult(result, reply) => {
             let (job, result) = *result;
-            Answer::SetResult(reply, of_one(batch.set_result(job, result))?)
+            let stands = of_one(batch.set_result(job, result))?;
+            Answer::SetResult(reply, Box::new(stands))
         }
         Op::Remove(jobs) => {
             batch.remove(&jobs)?;

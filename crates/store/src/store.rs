@@ -250,7 +250,7 @@ impl Store {
     }
 
     /// Flushes what is queued and, if there is no other clone, closes the files and gives back
-    /// the locks.
+    /// the locks; uploads under way still hold that of the images.
     pub async fn close(self) {
         if let Err(error) = self.flush().await {
             tracing::warn!(%error, "closing the store");

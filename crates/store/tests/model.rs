@@ -178,7 +178,7 @@ fn compare(store: &Store, model: &Model, images: &[Vec<u8>]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn the_store_does_as_the_model_says(
