@@ -12,7 +12,7 @@ use crate::{
     writer::{self, Outgoing, Trouble},
 };
 use imgsys_proto::{ClientMessage, FrameReader, ServerMessage, message::Request};
-use imgsys_types::JobId;
+use imgsys_types::{ErrorCode, JobId};
 use std::{
     future::{Future, pending},
     pin::Pin,
@@ -68,6 +68,8 @@ pub(crate) struct Driver<'a, A> {
     /// Whether the outage that is going on was told.
     outage_told: bool,
     outage: Option<Outage>,
+    /// Whether there ever was a connection.
+    greeted: bool,
     hashes: (UnboundedSender<HashDone>, UnboundedReceiver<HashDone>),
 }
 
@@ -101,6 +103,7 @@ impl<'a, A: Audience> Driver<'a, A> {
             backoff: Backoff::connection(),
             outage_told: false,
             outage: None,
+            greeted: false,
             hashes: mpsc::unbounded_channel(),
         }
     }
@@ -113,20 +116,16 @@ impl<'a, A: Audience> Driver<'a, A> {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        let why = match &error {
-            ClientError::TimedOut(_) => reason::TIMED_OUT,
-            ClientError::Interrupted => reason::INTERRUPTED,
-            ClientError::NotAllowed(_) => imgsys_types::ErrorCode::NotAllowed.as_str(),
-            _ => reason::UNREACHABLE,
+        let (why, detail) = match &error {
+            ClientError::TimedOut(_) => (reason::TIMED_OUT, chain(&error)),
+            ClientError::Interrupted => (reason::INTERRUPTED, chain(&error)),
+            ClientError::NotAllowed(text) => (ErrorCode::NotAllowed.as_str(), text.clone()),
+            _ => (reason::UNREACHABLE, chain(&error)),
         };
-        // Where nothing was ever handed over, the error itself says it all.
-        let nothing_sent = !self.session.ever_accepted()
-            && matches!(
-                error,
-                ClientError::Unreachable { .. } | ClientError::Unusable { .. }
-            );
-        if !nothing_sent {
-            self.session.give_up(why, &chain(&error), Instant::now());
+        let cut_short = matches!(error, ClientError::TimedOut(_) | ClientError::Interrupted);
+        // Where there never was a server to talk to, the error itself says it all.
+        if self.greeted || cut_short {
+            self.session.give_up(why, &detail, Instant::now());
             self.act()?;
         }
         Err(error)
@@ -262,6 +261,7 @@ impl<'a, A: Audience> Driver<'a, A> {
             "connected to {} ({}, server {}) as {}",
             self.context.address, welcome.program, welcome.server, welcome.owner
         ));
+        self.greeted = true;
         let pulse = Pulse::new();
         let (outgoing, to_write) = mpsc::unbounded_channel();
         let (to_tell, trouble) = mpsc::unbounded_channel();

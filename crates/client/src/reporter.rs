@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Ids of unfinished jobs that are named in the end.
 const NAMED: usize = 8;
+/// Between two looks at the progress; it goes on more often than anybody can read.
+const PROGRESS: Duration = Duration::from_millis(100);
 
 /// How reports are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,7 @@ pub(crate) struct Reporter {
     header_due: bool,
     tally: Tally,
     began: Instant,
+    progress_shown: Option<Instant>,
 }
 
 impl Reporter {
@@ -78,6 +81,7 @@ impl Reporter {
             header_due: matches!(form, Form::Table | Form::Accepted),
             tally: Tally::default(),
             began: Instant::now(),
+            progress_shown: None,
         }
     }
 
@@ -227,6 +231,13 @@ impl Audience for Reporter {
     }
 
     fn progress(&mut self, session: &Session, all_found: bool) {
+        if self
+            .progress_shown
+            .is_some_and(|shown| shown.elapsed() < PROGRESS)
+        {
+            return;
+        }
+        self.progress_shown = Some(Instant::now());
         self.screen.progress(|| {
             let (on_the_way, waiting) = (session.unaccepted(), session.accepted());
             let more = if all_found { "" } else { ", looking for more" };

@@ -31,8 +31,6 @@ use std::{
 
 /// The most jobs that are kept at once, however many the server lets one watch.
 const MAX_JOBS: usize = 100_000;
-/// How often the connection may break over the same bytes before they are thought the cause.
-const MAX_CUTS: u32 = 10;
 
 /// How a session goes about it.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +43,8 @@ pub(crate) struct Rules {
     pub(crate) priority: Priority,
     /// How long a request that is refused for now is made again.
     pub(crate) patience: Duration,
+    /// How often the connection may break over the same bytes before they are thought the cause.
+    pub(crate) max_cuts: u32,
 }
 
 /// What the driver is to do.
@@ -231,9 +231,9 @@ impl Session {
                 Stage::Naming(result) => Stage::Name(result.clone()),
                 Stage::Sending => {
                     entry.cuts += 1;
-                    if entry.cuts >= MAX_CUTS {
-                        let detail =
-                            format!("the connection broke {MAX_CUTS} times while it was sent");
+                    if entry.cuts >= self.rules.max_cuts {
+                        let cuts = entry.cuts;
+                        let detail = format!("the connection broke {cuts} times while it was sent");
                         self.fail(job, reason::UNREACHABLE, detail, now);
                         continue;
                     }

@@ -7,7 +7,7 @@ use crate::{
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Space between columns.
-const GAP: &str = "  ";
+const GAP: usize = 2;
 
 /// A column.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ impl Table {
 
     fn with_width(mut columns: Vec<Column>, terminal: Option<usize>) -> Self {
         if let Some(terminal) = terminal {
-            let gaps = GAP.len() * columns.len().saturating_sub(1);
+            let gaps = GAP * columns.len().saturating_sub(1);
             let total = gaps + columns.iter().map(|column| column.width).sum::<usize>();
             for column in columns.iter_mut().filter(|column| column.gives_way) {
                 let room = (column.width + terminal).saturating_sub(total);
@@ -107,27 +107,44 @@ impl Table {
         self.row(&cells.collect::<Vec<_>>(), screen)
     }
 
-    /// A line.
+    /// Gives a column the width of what will stand in it, where there is no terminal to fit.
+    pub(crate) fn fit<'a>(&mut self, title: &str, texts: impl Iterator<Item = &'a str>) {
+        if self.cut {
+            return;
+        }
+        if let Some(column) = self.columns.iter_mut().find(|column| column.title == title) {
+            let widest = texts.map(|text| clean(text).width()).max().unwrap_or(0);
+            column.width = widest.clamp(column.title.width(), 80);
+        }
+    }
+
+    /// A line. What is too long pushes the rest to the right only as far as it must.
     pub(crate) fn row(&self, cells: &[Cell], screen: &Screen) -> String {
         let mut line = String::new();
         let last = cells.len().saturating_sub(1);
+        // Where the line is, and where the present column ends, in columns of the terminal.
+        let (mut at, mut end) = (0, 0);
         for (index, (column, cell)) in self.columns.iter().zip(cells).enumerate() {
             let text = if self.cut && index < last {
                 cut(&cell.text, column.width)
             } else {
                 cell.text.clone()
             };
-            let padding = " ".repeat(column.width.saturating_sub(text.width()));
-            let painted = screen.paint(cell.paint, &text);
-            if column.right {
-                line.push_str(&padding);
-            }
-            line.push_str(&painted);
+            let width = text.width();
+            let start = if column.right {
+                (end + column.width).saturating_sub(width)
+            } else {
+                end
+            };
+            let start = start.max(at);
+            line.push_str(&" ".repeat(start - at));
+            line.push_str(&screen.paint(cell.paint, &text));
+            at = start + width;
+            end += column.width + GAP;
+            // Two cells never touch.
             if index < last {
-                if !column.right {
-                    line.push_str(&padding);
-                }
-                line.push_str(GAP);
+                line.push_str(&" ".repeat(GAP));
+                at += GAP;
             }
         }
         line.truncate(line.trim_end().len());

@@ -122,6 +122,8 @@ impl<'a> Printer<'a> {
         let mut lines = String::new();
         if self.header_due && !jobs.is_empty() {
             self.header_due = false;
+            let names = jobs.iter().map(|record| record.job.name.as_str());
+            self.table.fit("NAME", names);
             lines.push_str(&self.table.header(self.screen));
         }
         for record in jobs {

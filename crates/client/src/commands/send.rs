@@ -10,6 +10,9 @@ use crate::{
     session::{Rules, Session},
 };
 
+/// So often a connection breaks by itself only if there is hardly any.
+const MAX_CUTS: u32 = 10;
+
 /// Sends files and tells what is in them.
 pub(crate) async fn run(args: Send, mut context: Context) -> Result<Exit, ClientError> {
     let delimiter = if args.null { 0 } else { b'\n' };
@@ -28,6 +31,7 @@ pub(crate) async fn run(args: Send, mut context: Context) -> Result<Exit, Client
         wait: !args.no_wait,
         priority: args.priority,
         patience: context.retry_for,
+        max_cuts: MAX_CUTS,
     });
     let driver = Driver::new(&context, &mut session, &mut reporter, Some(files));
     let result = driver.run(args.timeout).await;

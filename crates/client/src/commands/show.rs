@@ -11,7 +11,8 @@ use crate::{
     times::{Span, local},
 };
 use imgsys_proto::{ClientMessage, ServerMessage, message::JobRequest};
-use imgsys_types::{Analysis, JobId, JobRecord, JobResult, Outcome, Scalar};
+use imgsys_types::{Analysis, JobId, JobRecord, JobResult, Outcome};
+use serde_json::Value;
 use std::time::Duration;
 
 /// Shows all that is known of a job.
@@ -98,12 +99,32 @@ fn add_analysis(pairs: &mut Vec<(&'static str, String)>, analysis: &Analysis) {
         "pixels",
         format!("{} x {}", properties.width, properties.height),
     ));
-    for (name, value) in &properties.extra {
-        let value = match value {
-            Scalar::Bool(value) => value.to_string(),
-            Scalar::Number(value) => value.to_string(),
-            Scalar::Text(value) => value.clone(),
-        };
-        pairs.push(("property", format!("{name} = {value}")));
+    // The rest is as many-sided as analyzers are, so it is told by the names it has in JSON.
+    if let Ok(Value::Object(all)) = serde_json::to_value(properties) {
+        for (name, value) in all {
+            if !["format", "width", "height"].contains(&name.as_str()) {
+                add_property(pairs, &name, &value);
+            }
+        }
+    }
+}
+
+/// Adds a property, or each of those within it under its path.
+fn add_property(pairs: &mut Vec<(&'static str, String)>, path: &str, value: &Value) {
+    match value {
+        Value::Object(inner) => {
+            for (name, value) in inner {
+                add_property(pairs, &format!("{path}.{name}"), value);
+            }
+        }
+        Value::Array(inner) => {
+            for value in inner {
+                add_property(pairs, path, value);
+            }
+        }
+        Value::String(text) => pairs.push(("property", format!("{path} = {text}"))),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {
+            pairs.push(("property", format!("{path} = {value}")));
+        }
     }
 }

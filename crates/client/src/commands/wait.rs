@@ -20,6 +20,7 @@ pub(crate) async fn run(args: Wait, mut context: Context) -> Result<Exit, Client
         wait: true,
         priority: Priority::default(),
         patience: context.retry_for,
+        max_cuts: 1,
     });
     for job in jobs {
         session.add_job(job, Instant::now());

@@ -42,6 +42,7 @@ impl Session {
         entry.submitted_at = Some(accepted.submitted_at);
         entry.kept = None;
         entry.refused_since = None;
+        entry.cuts = 0;
         entry.backoff.reset();
         self.accept(job);
         if self.rules.wait {

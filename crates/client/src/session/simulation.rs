@@ -66,6 +66,7 @@ impl World {
     fn new(files: u8) -> (Self, Vec<JobId>) {
         let mut session = Session::new(super::Rules {
             patience: Duration::MAX,
+            max_cuts: u32::MAX,
             ..rules()
         });
         let now = Instant::now();

@@ -18,6 +18,7 @@ pub(super) fn rules() -> Rules {
         wait: true,
         priority: Priority::default(),
         patience: Duration::from_secs(60),
+        max_cuts: 10,
     }
 }
 
@@ -394,7 +395,7 @@ fn without_waiting_accepted_is_the_end() {
 fn image_that_breaks_every_connection_is_given_up() {
     let mut talk = Talk::new(rules());
     talk.add();
-    for _ in 0..MAX_CUTS {
+    for _ in 0..10 {
         let (req, job) = talk.asked();
         talk.hear(ServerMessage::SendBody(SendBody { req, job }));
         talk.next();

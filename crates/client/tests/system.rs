@@ -1,0 +1,141 @@
+//! The client against the real system: server, workers, Redis, PostgreSQL.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+mod support;
+
+use imgsys_local::Stack;
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+use std::{
+    collections::HashSet,
+    io::{BufRead, BufReader},
+    path::Path,
+};
+use support::{imgsys, spawn_at, write};
+
+/// A bitmap of one pixel; no two numbers give the same image.
+fn bitmap(number: u32) -> Vec<u8> {
+    let mut bytes =
+        b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x18\0".to_vec();
+    bytes.resize(54, 0);
+    let [a, b, c, _] = number.to_le_bytes();
+    bytes.extend([a, b, c, 0]);
+    bytes
+}
+
+fn bitmaps(dir: &Path, count: u32) {
+    for number in 0..count {
+        write(dir, &format!("{number}.bmp"), &bitmap(number));
+    }
+}
+
+fn json(address: &str, args: &[&str]) -> Vec<Value> {
+    let assert = imgsys(address).args(args).assert().code(0);
+    let text = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn images_come_back_as_answers_and_as_history() {
+    let stack = Stack::builder().start().unwrap();
+    let address = stack.address();
+    let dir = tempfile::tempdir().unwrap();
+    bitmaps(dir.path(), 3);
+    write(dir.path(), "text.jpg", b"this is no image");
+    let path = dir.path().to_str().unwrap();
+    imgsys(&address)
+        .args(["send", path])
+        .assert()
+        .code(1)
+        .stdout(contains("failed: unsupported_format"))
+        .stderr(contains("3 analysed, 1 failed"));
+
+    let jobs = json(&address, &["history", "--json", "--state", "done"]);
+    assert_eq!(jobs.len(), 3);
+    assert_eq!(
+        json(&address, &["history", "--json", "--name", path, "--all"]).len(),
+        4
+    );
+    let job = jobs[0]["job"].as_str().unwrap();
+    let name = jobs[0]["name"].as_str().unwrap();
+    imgsys(&address)
+        .args(["get", job, "-o", "-"])
+        .assert()
+        .code(0)
+        .stdout(std::fs::read(name).unwrap());
+    imgsys(&address)
+        .args(["show", job])
+        .assert()
+        .code(0)
+        .stdout(contains("format      bmp"));
+    imgsys(&address)
+        .args(["wait", job])
+        .assert()
+        .code(0)
+        .stdout(contains(name));
+    imgsys(&address)
+        .args(["cancel", job])
+        .assert()
+        .code(1)
+        .stdout(contains("already_finished"));
+    imgsys(&address)
+        .arg("status")
+        .assert()
+        .code(0)
+        .stdout(contains("database     answers"));
+}
+
+#[test]
+fn queued_job_can_be_cancelled() {
+    let stack = Stack::builder().workers(0).start().unwrap();
+    let address = stack.address();
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "a.bmp", &bitmap(1));
+    let sent = json(&address, &["send", "--no-wait", "--json", &file]);
+    let job = sent[0]["job"].as_str().unwrap();
+    assert_eq!(sent[0]["state"], "queued");
+    imgsys(&address)
+        .args(["cancel", job])
+        .assert()
+        .code(0)
+        .stdout(format!("{job}  cancelled\n"));
+    imgsys(&address)
+        .args(["wait", job])
+        .assert()
+        .code(1)
+        .stdout(contains("failed: cancelled").and(contains("a.bmp")));
+}
+
+#[test]
+fn server_killed_in_the_midst_is_no_trouble() {
+    let stack = Stack::builder()
+        .workers(2)
+        .set("worker.delay", "10ms")
+        .start()
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    bitmaps(dir.path(), 300);
+    let mut child = spawn_at(
+        &stack.address(),
+        &["send", "--json", dir.path().to_str().unwrap()],
+    );
+    let mut names = HashSet::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        assert_eq!(line["state"], "done", "{line}");
+        assert!(names.insert(line["name"].to_string()), "told twice: {line}");
+        if names.len() == 60 || names.len() == 150 {
+            stack.server().kill();
+            stack.server().start().unwrap();
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(names.len(), 300);
+    assert_eq!(
+        json(&stack.address(), &["history", "--json", "--all"]).len(),
+        300
+    );
+}
