@@ -11,7 +11,7 @@ mod stream;
 
 pub use stream::{EventStream, StreamError};
 
-use imgsys_types::JobRecord;
+use imgsys_types::{JobRecord, JobResult, clean_name};
 use std::fmt;
 
 /// The field with the event's kind: `accepted`, `finished` or `failed`.
@@ -67,9 +67,12 @@ pub fn to_json(record: &JobRecord) -> Result<String, serde_json::Error> {
     serde_json::to_string(record)
 }
 
-/// The event with this data.
+/// The event with this data, its texts within bounds: it may come from a worker that is not ours.
 pub fn from_json(data: &[u8]) -> Result<JobRecord, serde_json::Error> {
-    serde_json::from_slice(data)
+    let mut record: JobRecord = serde_json::from_slice(data)?;
+    record.job.name = clean_name(&record.job.name);
+    record.result = record.result.map(JobResult::bounded);
+    Ok(record)
 }
 
 /// The fields of the event's entry, as XADD takes them. Fails as [`to_json`] does.

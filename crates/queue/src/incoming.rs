@@ -42,6 +42,13 @@ pub(crate) struct Rejected {
     pub(crate) ours: Option<(Job, u32)>,
 }
 
+impl Incoming {
+    /// Whether its time has not come yet.
+    pub(crate) fn is_early(&self) -> bool {
+        self.eta.is_some_and(|eta| eta > Utc::now())
+    }
+}
+
 impl Rejected {
     pub(crate) fn new(reason: &'static str, detail: &(impl Display + ?Sized)) -> Box<Self> {
         Box::new(Self {

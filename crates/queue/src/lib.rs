@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`keys`] | the names of everything in Redis |
 //! | [`producer`] | [`Producer`]: a server sends tasks, asks what became of jobs, cancels |
-//! | [`listen`] | [`listen()`]: a server hears of results and commits |
+//! | [`mod@listen`] | [`listen()`]: a server hears of results and commits |
 //! | [`worker`] | [`work`]: takes tasks, has them analysed, ends them; crash-safe |
 //! | [`events`] | the stream of events, as a persister reads it |
 //! | `task`, `incoming` | the task's message, as it is written and as it is read |

@@ -82,13 +82,13 @@ impl Link {
 
     /// Sends a command and gives its answer.
     pub(crate) async fn query<T: FromRedisValue>(&self, cmd: &Cmd) -> RedisResult<T> {
-        self.call(async |connection| cmd.query_async(connection).await)
+        self.call(|mut connection| async move { cmd.query_async(&mut connection).await })
             .await
     }
 
     /// Sends the commands at once and gives their answers.
     pub(crate) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
-        self.call(async |connection| pipeline.query_async(connection).await)
+        self.call(|mut connection| async move { pipeline.query_async(&mut connection).await })
             .await
     }
 
@@ -97,21 +97,27 @@ impl Link {
         &self,
         call: &ScriptInvocation<'_>,
     ) -> RedisResult<T> {
-        self.call(async |connection| call.invoke_async(connection).await)
+        self.call(|mut connection| async move { call.invoke_async(&mut connection).await })
             .await
     }
 
-    async fn call<T>(
-        &self,
-        ask: impl AsyncFnOnce(&mut ConnectionManager) -> RedisResult<T>,
-    ) -> RedisResult<T> {
-        let (mut connection, generation) = {
+    async fn call<T, Answer>(&self, ask: impl Fn(ConnectionManager) -> Answer) -> RedisResult<T>
+    where
+        Answer: Future<Output = RedisResult<T>>,
+    {
+        let (connection, generation) = {
             let state = self.state();
             (state.manager.clone(), state.generation)
         };
-        let answer = timeout(PATIENCE, ask(&mut connection))
-            .await
-            .unwrap_or_else(|_| Err(timed_out()));
+        let answer = timeout(PATIENCE, async {
+            match ask(connection.clone()).await {
+                // The manager tells how its last attempt to connect ended, and makes another.
+                Err(error) if error.is_connection_refusal() => ask(connection).await,
+                answer => answer,
+            }
+        })
+        .await
+        .unwrap_or_else(|_| Err(timed_out()));
         match &answer {
             Ok(_) => self.answered(),
             Err(error) => {

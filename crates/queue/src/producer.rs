@@ -53,6 +53,8 @@ pub struct Depth {
     pub waiting: u64,
     /// Messages that workers hold, of all queues in this database.
     pub held: u64,
+    /// Tasks that were taken over from dead workers and have not ended.
+    pub taken_over: u64,
     /// Dead letters.
     pub dead: u64,
     /// Jobs of the server that was asked for which are not in the database yet.
@@ -244,10 +246,11 @@ impl Producer {
             pipeline.cmd("LLEN").arg(list);
         }
         pipeline.cmd("HLEN").arg(keys::UNACKED);
+        pipeline.cmd("HLEN").arg(keys::TAKEOVERS);
         pipeline.cmd("LLEN").arg(keys::DEAD);
         pipeline.cmd("HLEN").arg(keys::open(server));
         pipeline.cmd("INFO").arg("memory");
-        let (a, b, c, d, held, dead, open, info): (u64, u64, u64, u64, u64, u64, u64, String) =
+        let (a, b, c, d, held, taken_over, dead, open, info): (u64, u64, u64, u64, u64, u64, u64, u64, String) =
             self.link
                 .pipeline(&pipeline)
                 .await
@@ -260,6 +263,7 @@ impl Producer {
         Ok(Depth {
             waiting: a + b + c + d,
             held,
+            taken_over,
             dead,
             open,
             used_memory: number("used_memory:"),

@@ -4,7 +4,7 @@
 
 use crate::{QueueError, keys};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use imgsys_types::{Digest, Job, JobId, Owner, Priority, ServerId, Timestamp};
+use imgsys_types::{Digest, Job, JobId, Owner, Priority, ServerId, Timestamp, clean_name};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{fmt::Write, sync::LazyLock};
@@ -84,7 +84,7 @@ impl Arguments {
             id: self.job,
             owner: self.owner.clone(),
             sha256: self.sha256,
-            name: self.name.clone(),
+            name: clean_name(&self.name),
             size: self.size,
             priority: self.priority,
             submitted_at: self.submitted_at,

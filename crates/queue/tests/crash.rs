@@ -183,3 +183,83 @@ async fn poison_is_condemned_and_takes_nothing_with_it() {
     let message = dead[0]["message"].as_str().unwrap();
     assert!(message.contains(&poison.job.id.to_string()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_that_waits_for_its_time_is_not_to_blame_for_a_dead_worker() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let task = task(server, "x");
+    dispatch(&redis, std::slice::from_ref(&task)).await;
+    let list = keys::priority_list(keys::QUEUE, 5);
+    let mut c = redis.connection();
+    let message: String = c.rpop(&list, None).unwrap();
+    let eta = chrono::Utc::now() + Duration::from_secs(4);
+    let message = common::changed(&message, "/headers/eta", eta.to_rfc3339().into());
+    let _: i64 = c.lpush(&list, message).unwrap();
+    let mut doomed = spawn_worker(&redis);
+    until("the worker holds it", || {
+        c.hlen::<_, usize>(keys::UNACKED).unwrap() == 1
+    });
+    doomed.kill().unwrap();
+    doomed.wait().unwrap();
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    until("it is done", || redis.ends().len() == 1);
+    assert!(chrono::Utc::now() >= eta);
+    assert_eq!(redis.ends()[0].result.as_ref().unwrap().attempts, 1);
+    worker.stop().await;
+    until("nothing is left", || redis.is_clear());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_only_redis_is_an_outage_like_any_other() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    let producer = dispatch(&redis, &tasks(server, "sleep:300", 4)).await;
+    until("they run", || worker.seen() == 4);
+    let replica_of = |host: &str, port: &str| {
+        let mut c = redis.connection();
+        redis::cmd("REPLICAOF")
+            .arg((host, port))
+            .exec(&mut c)
+            .unwrap();
+    };
+    // As after a failover: this one follows a primary that nobody can reach.
+    replica_of("127.0.0.1", "1");
+    let more = tasks(server, "x", 4);
+    assert!(producer.dispatch(&more).await.is_err());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(redis.ends().len(), 0);
+    replica_of("NO", "ONE");
+    producer.dispatch(&more).await.unwrap();
+    until("all are done", || redis.ends().len() == 8);
+    until("nothing is left", || redis.is_clear());
+    worker.stop().await;
+    assert_eq!(redis.ends().len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_killed_again_and_again_lose_nothing_and_end_nothing_twice() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let all = tasks(server, "sleep:20", 600);
+    dispatch(&redis, &all).await;
+    let mut workers = [0; 3].map(|_| spawn_worker(&redis));
+    for kills in 1..=10 {
+        until("some are done", || redis.ends().len() >= 50 * kills);
+        let doomed = &mut workers[kills % 3];
+        doomed.kill().unwrap();
+        doomed.wait().unwrap();
+        *doomed = spawn_worker(&redis);
+    }
+    until("all have ended", || redis.ends().len() >= all.len());
+    until("nothing is left", || redis.is_clear());
+    for worker in &mut workers {
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    }
+    let ends = redis.ends();
+    assert_eq!(ends.len(), all.len());
+    let jobs: BTreeSet<_> = ends.iter().map(|record| record.job.id).collect();
+    assert_eq!(jobs, all.iter().map(|task| task.job.id).collect());
+}

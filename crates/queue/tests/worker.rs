@@ -257,7 +257,7 @@ async fn task_that_no_server_sent_gets_a_celery_result_only() {
     });
     let body =
         json!([[], kwargs, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]);
-    let message = common::python_message("by-hand", body);
+    let message = common::python_message("by-hand", &body);
     let _: i64 = redis.connection().lpush(keys::QUEUE, message).unwrap();
     until("it has a result", || {
         redis

@@ -12,11 +12,11 @@ redis.call('HDEL', KEYS[5], ARGV[10])
 local state = ''
 if ARGV[4] ~= '' then
   state = redis.call('HGET', KEYS[1], ARGV[1]) or ''
-end
-if state == ARGV[2] then
-  local entry = redis.call('XADD', KEYS[2], '*', 'event', ARGV[3], 'data', ARGV[4])
-  redis.call('HSET', KEYS[1], ARGV[1], entry)
-  redis.call('PUBLISH', ARGV[5], ARGV[4])
+  if state == ARGV[2] then
+    local entry = redis.call('XADD', KEYS[2], '*', 'event', ARGV[3], 'data', ARGV[4])
+    redis.call('HSET', KEYS[1], ARGV[1], entry)
+    redis.call('PUBLISH', ARGV[5], ARGV[4])
+  end
 end
 if ARGV[6] ~= '' and (state == ARGV[2] or state == '') then
   redis.call('SETEX', KEYS[6], ARGV[7], ARGV[6])

@@ -13,7 +13,12 @@ use std::{
     collections::HashMap,
     sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
 };
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    sync::oneshot,
+    task::{JoinError, spawn_blocking},
+};
 use tokio_util::sync::CancellationToken;
 
 /// The workers of this process by name. The crate makes a task from nothing but its message, so
@@ -114,18 +119,33 @@ pub(super) async fn run(
         std::future::pending::<()>().await;
     };
     // The loop is not asked to end, for that it does only by a signal. It is left standing until
-    // all is drained, because its running tasks still report to it.
-    let consuming = app.consume();
-    tokio::pin!(consuming);
-    let ended = tokio::select! {
-        ended = &mut consuming => ended,
-        () = begun => Ok(()),
-        () = shutdown.cancelled() => Ok(()),
-    };
+    // all is drained, because its running tasks still report to it. It has a thread of its own,
+    // because its future may not move between threads.
+    let over = CancellationToken::new();
+    let _over = over.clone().drop_guard();
+    let runtime = Handle::current();
+    let mut consuming = spawn_blocking({
+        let over = over.clone();
+        move || runtime.block_on(over.run_until_cancelled(app.consume()))
+    });
+    tokio::select! {
+        ended = &mut consuming => {
+            let drained = shared.drain().await;
+            return outcome(ended).map(|()| drained);
+        }
+        () = begun => {}
+        () = shutdown.cancelled() => {}
+    }
     let drained = shared.drain().await;
-    match ended {
-        Err(CeleryError::ForcedShutdown) | Ok(()) => Ok(drained),
-        Err(error) => Err(error.into()),
+    over.cancel();
+    outcome(consuming.await).map(|()| drained)
+}
+
+/// How the worker loop ended: as it should, unless it says otherwise.
+fn outcome(ended: Result<Option<Result<(), CeleryError>>, JoinError>) -> Result<(), QueueError> {
+    match ended.map_err(std::io::Error::other)? {
+        None | Some(Ok(()) | Err(CeleryError::ForcedShutdown)) => Ok(()),
+        Some(Err(error)) => Err(error.into()),
     }
 }
 

@@ -160,8 +160,7 @@ impl LeasedDelivery {
         task: Arc<Incoming>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let waits = task.eta.is_some_and(|eta| eta > Utc::now());
-        let hold = if waits && below(&shared.delayed, Self::MAX_DELAYED) {
+        let hold = if task.is_early() && below(&shared.delayed, Self::MAX_DELAYED) {
             Hold::Delayed
         } else {
             Hold::Permit { _permit: permit }

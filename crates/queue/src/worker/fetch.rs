@@ -1,7 +1,7 @@
 //! Popping messages, as many as the worker may hold, and handing them to the worker loop.
 
 use super::{
-    Shared,
+    FLUSH, Shared,
     broker::LeasedDelivery,
     finish::Finish,
     wait::{Waiters, sources},
@@ -17,7 +17,10 @@ use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::timeout,
+};
 use tracing::{debug, warn};
 
 /// The most messages popped at once.
@@ -37,7 +40,9 @@ pub(super) async fn fetch(shared: Arc<Shared>, out: mpsc::UnboundedSender<Leased
         out,
     };
     fetcher.run().await;
-    fetcher.waiters.stop().await;
+    if timeout(FLUSH, fetcher.waiters.stop()).await.is_err() {
+        debug!("what was claimed is left to other workers");
+    }
 }
 
 struct Fetcher {
@@ -176,7 +181,7 @@ impl Fetcher {
         for (popped, facts) in tasks.into_iter().zip(facts) {
             if facts.ended {
                 self.drop_ended(popped);
-            } else if facts.takeovers >= MAX_TAKEOVERS {
+            } else if facts.takeovers >= MAX_TAKEOVERS && !popped.task.is_early() {
                 suspects.push((popped, facts.takeovers));
             } else {
                 self.hand_over(popped, facts.takeovers, false);

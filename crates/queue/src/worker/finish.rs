@@ -125,6 +125,7 @@ impl Finish {
     }
 
     fn tell(&mut self, mut record: JobRecord, result: JobResult) {
+        let result = result.bounded();
         let run = result.run;
         self.result = Some(celery_result(&self.task_id, &result));
         record.result = Some(result);

@@ -69,6 +69,10 @@ pub struct AnalyzeTask {
 
 /// What came of an attempt to analyse an image.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one a task, and it is nearly always this"
+)]
 pub enum Verdict {
     /// It was analysed.
     Done(Analysis),
@@ -173,6 +177,9 @@ pub async fn work(
         fetching: TaskTracker::new(),
     });
     let end = CancellationToken::new();
+    // If the caller lets go of this, then all of it ends.
+    let _stop = shared.stop.clone().drop_guard();
+    let _end = end.clone().drop_guard();
     let tending = tokio::spawn(tend::tend(Arc::clone(&shared), end.clone()));
     let finishing = tokio::spawn(
         end.clone()

@@ -5,7 +5,7 @@ use crate::{keys, link::Backoff};
 use celery::{error::TaskError, task::TaskResult};
 use chrono::{TimeDelta, Utc};
 use futures::FutureExt;
-use imgsys_types::{Analysis, Failure, FailureReason, JobResult, Outcome, Scalar, Timestamp};
+use imgsys_types::{Analysis, Failure, FailureReason, JobResult, Outcome, Timestamp};
 use redis::cmd;
 use std::{
     any::Any,
@@ -134,21 +134,10 @@ fn retry(started: &Started, why: &str) -> TaskResult<()> {
     Err(TaskError::Retry(Some(at)))
 }
 
-/// JSON can't say infinity, nor "not a number".
+/// Whether the answer is one. What else the analyzer says is brought within bounds.
 fn is_finite(analysis: &Analysis) -> bool {
     let scores = analysis.scores.iter().map(|score| score.confidence);
-    let extra = analysis
-        .properties
-        .extra
-        .values()
-        .filter_map(|scalar| match scalar {
-            Scalar::Number(number) => Some(*number),
-            Scalar::Bool(_) | Scalar::Text(_) => None,
-        });
-    scores
-        .chain(extra)
-        .chain([analysis.confidence])
-        .all(f64::is_finite)
+    scores.chain([analysis.confidence]).all(f64::is_finite)
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

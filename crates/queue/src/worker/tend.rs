@@ -118,6 +118,8 @@ async fn restore(shared: &Shared, tag: &str, entry: &[u8]) -> RedisResult<bool> 
             keys::QUEUE.to_owned(),
         ),
     };
+    // What still waits for its time has killed nobody.
+    let may_have_run = task.as_ref().is_ok_and(|task| !task.is_early());
     let mut call = scripts::RESTORE.key(keys::UNACKED);
     call.key(keys::UNACKED_INDEX)
         .key(keys::TAKEOVERS)
@@ -125,7 +127,8 @@ async fn restore(shared: &Shared, tag: &str, entry: &[u8]) -> RedisResult<bool> 
         .arg(tag)
         .arg(shared.options.lease.as_secs_f64())
         .arg(id)
-        .arg(&message);
+        .arg(&message)
+        .arg(u8::from(may_have_run));
     let outcome: String = shared.link.script(&call).await?;
     if outcome == keys::ALONE {
         shared.end(match task {

@@ -1,6 +1,15 @@
 //! A Redis of its own for each test, jobs, an analyzer that does what the image URL says, and
 //! a worker in this process or in one that can be killed.
-#![allow(dead_code)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate
+)]
 
 use async_trait::async_trait;
 use imgsys_queue::{
@@ -47,6 +56,15 @@ impl Redis {
         let redis = Self { dir, child };
         redis.wait();
         redis
+    }
+
+    /// For figures, in which the disk has no part.
+    pub fn without_fsync(self) -> Self {
+        cmd("CONFIG")
+            .arg(&["SET", "appendfsync", "no"])
+            .exec(&mut self.connection())
+            .unwrap();
+        self
     }
 
     pub fn url(&self) -> String {
@@ -116,11 +134,12 @@ impl Redis {
     /// Whether no message is on the queue, held or claimed.
     pub fn is_clear(&self) -> bool {
         let mut c = self.connection();
-        let lists: Vec<String> = c.keys("imgsys*").unwrap();
-        let messages = lists.iter().filter(|key| {
-            key.starts_with("imgsys:claim:") || !key.starts_with("imgsys:") && *key != "imgsys:"
-        });
-        messages.count() == 0
+        let all: Vec<String> = c.keys("*").unwrap();
+        let is_list = |key: &str| {
+            let of_queue = keys::PRIORITY_STEPS.map(|step| keys::priority_list(keys::QUEUE, step));
+            of_queue.iter().any(|list| list == key) || key.starts_with("imgsys:claim:")
+        };
+        !all.iter().any(|key| is_list(key))
             && c.hlen::<_, usize>(keys::UNACKED).unwrap() == 0
             && c.zcard::<_, usize>(keys::UNACKED_INDEX).unwrap() == 0
             && c.hlen::<_, usize>(keys::TAKEOVERS).unwrap() == 0
@@ -199,7 +218,7 @@ pub fn analysis() -> Analysis {
             format: "jpeg".to_owned(),
             width: 640,
             height: 480,
-            extra: std::collections::BTreeMap::default(),
+            ..Properties::default()
         },
     }
 }
@@ -322,7 +341,7 @@ pub async fn dispatch(redis: &Redis, tasks: &[Task]) -> Producer {
 }
 
 /// A message as Python sends it, on the list without a priority.
-pub fn python_message(id: &str, body: serde_json::Value) -> String {
+pub fn python_message(id: &str, body: &serde_json::Value) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
     let mut message: serde_json::Value =
         serde_json::from_str(include_str!("../celery-message.json")).unwrap();
@@ -330,4 +349,20 @@ pub fn python_message(id: &str, body: serde_json::Value) -> String {
     message["headers"]["id"] = id.into();
     message["headers"]["task"] = keys::TASK.into();
     message.to_string()
+}
+
+/// A message with one value changed.
+pub fn changed(message: &str, pointer: &str, value: serde_json::Value) -> String {
+    let mut message: serde_json::Value = serde_json::from_str(message).unwrap();
+    *message.pointer_mut(pointer).unwrap() = value;
+    message.to_string()
+}
+
+/// What this process has used of its processors.
+pub fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |field: usize| fields[field].parse::<u64>().unwrap();
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
