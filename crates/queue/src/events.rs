@@ -112,7 +112,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_event_is_read_as_it_was_written(record in arbitrary::job_record()) {
+        fn any_event_is_read_as_it_was_written(mut record in arbitrary::job_record()) {
+            record.job.name = clean_name(&record.job.name);
+            record.result = record.result.map(JobResult::bounded);
             let [(_, kind), (_, data)] = encode(&record).unwrap();
             prop_assert_eq!(decode(kind.as_bytes(), data.as_bytes()), Ok(record));
         }
