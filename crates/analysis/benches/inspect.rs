@@ -1,59 +1,100 @@
-//! What an inspection costs, at both depths. `cargo bench -p imgsys-analysis`
+//! What an analysis costs, stage by stage. `cargo bench -p imgsys-analysis`; with the packaged model
+//! too if `make model` has made it.
 
 // Criterion makes a public function without a word on it.
 #![allow(missing_docs)]
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use image::{DynamicImage, ImageFormat, RgbImage, imageops::FilterType};
-use imgsys_analysis::{Depth, Limits, inspect};
-use std::{fs, hint::black_box, io::Cursor, path::Path};
-
-const LIMITS: Limits = Limits {
-    max_pixels: 50_000_000,
-    max_side: 16_384,
-    max_decode_memory: 512 << 20,
+use imgsys_analysis::{
+    Classifier, Depth, Limits, Onnx, Options, Simulated, analyze, inspect, onnx::Settings,
 };
+use imgsys_types::Digest;
+use std::{env, fs, hint::black_box, io::Cursor, path::Path, path::PathBuf, time::Duration};
+
+const fn options(depth: Depth) -> Options {
+    Options {
+        limits: Limits {
+            max_pixels: 50_000_000,
+            max_side: 16_384,
+            max_decode_memory: 512 << 20,
+        },
+        depth,
+        keep_gps: false,
+    }
+}
 
 fn samples() -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
-    let read = |name: &str| fs::read(folder.join(name)).unwrap_or_default();
-    let cat = image::load_from_memory(&read("cat.jpg")).map(DynamicImage::into_rgb8);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/cat.jpg");
+    let cat = image::open(file).map(DynamicImage::into_rgb8);
     let cat = cat.unwrap_or_else(|_| RgbImage::new(451, 300));
-    let scaled = |width, height, format| {
-        let image = image::imageops::resize(&cat, width, height, FilterType::Triangle);
+    let scaled = |width, height, format: ImageFormat| {
+        let image = image::imageops::resize(&cat, width, height, FilterType::CatmullRom);
         let mut bytes = Cursor::new(Vec::new());
-        image
-            .write_to(&mut bytes, format)
-            .map(|()| bytes.into_inner())
-            .unwrap_or_default()
+        let encoded = image.write_to(&mut bytes, format);
+        (
+            format!("{format:?} {width}x{height}"),
+            encoded.map(|()| bytes.into_inner()).unwrap_or_default(),
+        )
     };
     vec![
-        ("jpeg 208x138".into(), scaled(208, 138, ImageFormat::Jpeg)),
-        ("jpeg 451x300".into(), read("cat.jpg")),
-        (
-            "jpeg 2560x1703".into(),
-            scaled(2560, 1703, ImageFormat::Jpeg),
-        ),
-        ("png 451x300".into(), scaled(451, 300, ImageFormat::Png)),
-        ("webp 451x300".into(), read("cat.webp")),
-        ("gif animated".into(), read("cat-animated.gif")),
-        ("tiff pages".into(), read("multipage.tif")),
-        ("bmp 160x106".into(), read("cat-8.bmp")),
+        scaled(640, 427, ImageFormat::Jpeg),
+        scaled(640, 427, ImageFormat::Png),
+        scaled(640, 427, ImageFormat::WebP),
+        scaled(2560, 1600, ImageFormat::Jpeg),
+        scaled(5640, 3172, ImageFormat::Jpeg),
     ]
 }
 
-fn depths(criterion: &mut Criterion) {
+/// The packaged model, if it is in the cache.
+fn model() -> Option<Onnx> {
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
+    let folder = cache.join("imgsys/models/efficientnet-lite0");
+    let model = fs::read(folder.join("model.onnx")).ok()?;
+    let labels = fs::read_to_string(folder.join("labels.txt")).ok()?;
+    Onnx::new(&model, &labels, Settings::default()).ok()
+}
+
+fn stages(criterion: &mut Criterion) {
+    let simulated = Simulated::new(Duration::ZERO);
+    let onnx = model();
     for (name, bytes) in samples() {
-        let mut group = criterion.benchmark_group(format!("{name}, {} bytes", bytes.len()));
-        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        let mut group = criterion.benchmark_group(&name);
+        group.sample_size(10);
         for depth in [Depth::Header, Depth::Full] {
-            group.bench_function(format!("{depth:?}"), |bencher| {
-                bencher.iter(|| inspect(black_box(&bytes), &LIMITS, depth));
+            group.bench_function(
+                BenchmarkId::new("inspect", format!("{depth:?}")),
+                |bencher| {
+                    bencher.iter(|| inspect(black_box(&bytes), &options(depth)));
+                },
+            );
+        }
+        let sha256 = Digest::from_bytes([0; 32]);
+        let mut whole = |name, classifier: &dyn Classifier| {
+            group.bench_function(BenchmarkId::new("analyze", name), |bencher| {
+                bencher
+                    .iter(|| analyze(black_box(&bytes), sha256, &options(Depth::Full), classifier));
             });
+        };
+        whole("simulated", &simulated);
+        if let Some(onnx) = &onnx {
+            whole("onnx", onnx);
         }
         group.finish();
     }
 }
 
-criterion_group!(benches, depths);
+fn network(criterion: &mut Criterion) {
+    let Some(onnx) = model() else {
+        return;
+    };
+    let square = RgbImage::from_pixel(224, 224, image::Rgb([90, 120, 150]));
+    criterion.bench_function("network alone", |bencher| {
+        bencher.iter(|| onnx.probabilities(black_box(&square)));
+    });
+}
+
+criterion_group!(benches, stages, network);
 criterion_main!(benches);

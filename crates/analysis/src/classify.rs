@@ -1,6 +1,7 @@
 //! Classifiers: what gives an image its label.
 
-use crate::{AnalysisError, Depth, Inspection};
+use crate::{AnalysisError, Inspection, View};
+use image::RgbImage;
 use imgsys_types::{Analyzer, Digest, Score};
 use std::{fmt, thread, time::Duration};
 
@@ -9,8 +10,10 @@ use std::{fmt, thread, time::Duration};
 pub struct Image<'a> {
     /// The SHA-256 of its bytes.
     pub sha256: Digest,
-    /// What is known of it, with its pixels if the classifier's [`Classifier::depth`] asks for them.
+    /// What is known of it.
     pub inspection: &'a Inspection,
+    /// What the classifier's [`Classifier::view`] asks for.
+    pub view: Option<&'a RgbImage>,
 }
 
 /// What a classifier says.
@@ -28,8 +31,8 @@ pub struct Classification {
 pub trait Classifier: fmt::Debug + Send + Sync {
     /// The name and version that go into every result.
     fn analyzer(&self) -> &Analyzer;
-    /// How deep an image must be looked into for it.
-    fn depth(&self) -> Depth;
+    /// What it wants to see of an image; `None` if it does without.
+    fn view(&self) -> Option<View>;
     /// Labels the image. It takes the thread for as long as it needs.
     fn classify(&self, image: &Image<'_>) -> Result<Classification, AnalysisError>;
 }
@@ -71,8 +74,8 @@ impl Classifier for Simulated {
         &self.analyzer
     }
 
-    fn depth(&self) -> Depth {
-        Depth::Header
+    fn view(&self) -> Option<View> {
+        None
     }
 
     fn classify(&self, image: &Image<'_>) -> Result<Classification, AnalysisError> {

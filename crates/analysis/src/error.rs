@@ -1,6 +1,6 @@
 //! Why an image could not be analysed.
 
-use crate::Format;
+use crate::{Format, picture::ResizeError};
 use imgsys_types::{Failure, FailureReason};
 use std::borrow::Cow;
 
@@ -44,8 +44,11 @@ pub enum AnalysisError {
         format: Format,
         /// The decoder's word.
         #[source]
-        source: image::ImageError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The picture could not be shrunk.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
     /// A side over the limit.
     #[error("{width} x {height} pixels: no side may be longer than {limit}")]
     SideTooLong {
@@ -97,7 +100,7 @@ impl AnalysisError {
             Self::SideTooLong { .. } | Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => {
                 FailureReason::TooLarge
             }
-            Self::Classifier { .. } => FailureReason::AnalyzerError,
+            Self::Resize(_) | Self::Classifier { .. } => FailureReason::AnalyzerError,
         }
     }
 }

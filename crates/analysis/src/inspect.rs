@@ -1,15 +1,16 @@
-//! Header, limits, completeness, decoding: in this order.
+//! Header, limits, completeness, decoding, shrinking, measuring: in this order.
 
 use crate::{
-    AnalysisError, Format,
+    AnalysisError, ColorType, Format, View,
     container::{self, Header},
+    decode::{self, Decoded, Flaw},
+    exif,
+    measure::Looks,
+    picture::Picture,
 };
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, metadata::Orientation};
-use imgsys_types::Properties;
-use std::{
-    collections::BTreeMap,
-    io::{Cursor, ErrorKind},
-};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use image::RgbImage;
+use imgsys_types::{Exif, Properties};
 
 /// What an image may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,15 +26,26 @@ pub struct Limits {
 /// How deep an image is looked into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// Format, size, limits, and whether the file is complete by its structure: microseconds.
-    /// Damage within the pixels' data is not seen.
+    /// Format, size, EXIF, limits, and whether the file is complete by its structure:
+    /// microseconds. Damage within the pixels' data is not seen.
     Header,
     /// All pixels, and the checksums of a PNG.
     Full,
 }
 
+/// How images are looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// What an image may cost.
+    pub limits: Limits,
+    /// How deep it is looked into.
+    pub depth: Depth,
+    /// Keep the place where a photograph was taken, which is dropped otherwise.
+    pub keep_gps: bool,
+}
+
 /// What an image is, without a classifier's help.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
     /// The format, told by content.
     pub format: Format,
@@ -41,49 +53,104 @@ pub struct Inspection {
     pub width: u32,
     /// Pixels down, once the image is turned upright.
     pub height: u32,
-    /// How [`Inspection::pixels`] must be turned to be upright (EXIF).
-    pub orientation: Orientation,
-    /// The pixels as they are stored, not turned yet: turning a shrunk copy is cheaper. The first
-    /// frame or page, if there are several; `None` at [`Depth::Header`].
-    pub pixels: Option<DynamicImage>,
+    /// What a pixel is in the file.
+    pub color_type: ColorType,
+    /// Bits of a sample, or of an index into the palette.
+    pub bit_depth: u8,
+    /// Frames of an animation, or pages. What else is found is of the first.
+    pub frames: u32,
+    /// What the camera wrote into the file.
+    pub exif: Option<Exif>,
+    /// What was measured on the pixels; `None` at [`Depth::Header`].
+    pub looks: Option<Looks>,
+    /// Why the decoder had to make up a part of the picture, if it had to.
+    pub flaw: Option<Flaw>,
 }
 
 impl Inspection {
     /// The part of an analysis that comes from here.
     #[must_use]
     pub fn properties(&self) -> Properties {
-        Properties {
+        let file = Properties {
             format: self.format.as_str().into(),
             width: self.width,
             height: self.height,
-            extra: BTreeMap::new(),
+            color_type: Some(self.color_type.as_str().into()),
+            bit_depth: Some(self.bit_depth),
+            frames: Some(self.frames),
+            exif: self.exif.clone(),
+            ..Properties::default()
+        };
+        let Some(looks) = &self.looks else {
+            return file;
+        };
+        let mut flags = looks.flags.clone();
+        flags.extend(self.flaw.map(Flaw::flag));
+        flags.sort_unstable();
+        Properties {
+            sharpness: looks.sharpness,
+            exposure: Some(looks.exposure),
+            colors: looks.colors.clone(),
+            perceptual_hash: looks.perceptual_hash,
+            thumb_hash: Some(BASE64_STANDARD.encode(&looks.thumb_hash)),
+            flags: flags.into_iter().map(str::to_owned).collect(),
+            ..file
         }
     }
 }
 
 /// Looks into an image. Nothing is decoded, nor memory taken for it, unless the header keeps to
 /// the limits. A decoder may panic on hostile bytes: the owner of the thread must catch that.
-pub fn inspect(bytes: &[u8], limits: &Limits, depth: Depth) -> Result<Inspection, AnalysisError> {
+pub fn inspect(bytes: &[u8], options: &Options) -> Result<Inspection, AnalysisError> {
+    inspect_for(bytes, options, None).map(|(inspection, _)| inspection)
+}
+
+/// The same, with what a classifier wants to see, if it wants to. The full picture is gone when
+/// this returns.
+pub(crate) fn inspect_for(
+    bytes: &[u8],
+    options: &Options,
+    view: Option<View>,
+) -> Result<(Inspection, Option<RgbImage>), AnalysisError> {
+    let limits = &options.limits;
+    let depth = if view.is_some() {
+        Depth::Full
+    } else {
+        options.depth
+    };
     let format = Format::of(bytes).map_err(|content| AnalysisError::NoImage { content })?;
     let header = container::header(format, bytes)?;
     limits.check(&header)?;
-    container::check_complete(format, bytes, depth)?;
-    let pixels = match depth {
-        Depth::Header => None,
-        Depth::Full => Some(decode(format, &header, bytes, limits)?),
-    };
+    let frames = container::check_complete(format, bytes, depth)?;
     let (width, height) = header.upright();
-    Ok(Inspection {
+    let mut inspection = Inspection {
         format,
         width,
         height,
-        orientation: header.orientation,
-        pixels,
-    })
+        color_type: header.color_type,
+        bit_depth: header.bit_depth,
+        frames,
+        exif: header
+            .exif
+            .and_then(|block| exif::read(block, options.keep_gps)),
+        looks: None,
+        flaw: None,
+    };
+    if depth == Depth::Header {
+        return Ok((inspection, None));
+    }
+    let Decoded { pixels, flaw } = decode::decode(format, &header, bytes, limits)?;
+    inspection.flaw = flaw;
+    let picture = Picture::new(pixels, header.orientation);
+    let small = picture.small()?;
+    let seen = view.map(|view| picture.view(view, &small)).transpose()?;
+    drop(picture);
+    inspection.looks = Some(Looks::of(&small)?);
+    Ok((inspection, seen))
 }
 
 impl Limits {
-    fn check(&self, header: &Header) -> Result<(), AnalysisError> {
+    fn check(&self, header: &Header<'_>) -> Result<(), AnalysisError> {
         let &Header { width, height, .. } = header;
         if width.max(height) > self.max_side {
             return Err(AnalysisError::SideTooLong {
@@ -106,65 +173,11 @@ impl Limits {
         Ok(())
     }
 
-    const fn too_much_memory(&self, header: &Header) -> AnalysisError {
+    pub(crate) const fn too_much_memory(&self, header: &Header<'_>) -> AnalysisError {
         AnalysisError::TooMuchMemory {
             width: header.width,
             height: header.height,
             limit: self.max_decode_memory,
         }
-    }
-}
-
-fn decode(
-    format: Format,
-    header: &Header,
-    bytes: &[u8],
-    limits: &Limits,
-) -> Result<DynamicImage, AnalysisError> {
-    let failed = |error| decoder_error(format, header, limits, error);
-    let mut codec_limits = image::Limits::no_limits();
-    codec_limits.max_image_width = Some(limits.max_side);
-    codec_limits.max_image_height = Some(limits.max_side);
-    codec_limits.max_alloc = Some(limits.max_decode_memory);
-
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.codec());
-    reader.limits(codec_limits.clone());
-    let mut decoder = reader.into_decoder().map_err(failed)?;
-    // Two readers that see different sizes in one file: its maker wants one of them fooled.
-    if decoder.dimensions() != (header.width, header.height) {
-        return Err(AnalysisError::Corrupt {
-            format,
-            detail: "it names two sizes".into(),
-        });
-    }
-    codec_limits
-        .reserve(decoder.total_bytes())
-        .map_err(failed)?;
-    decoder.set_limits(codec_limits).map_err(failed)?;
-    DynamicImage::from_decoder(decoder).map_err(failed)
-}
-
-fn decoder_error(
-    format: Format,
-    header: &Header,
-    limits: &Limits,
-    error: ImageError,
-) -> AnalysisError {
-    match error {
-        ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            AnalysisError::Truncated {
-                format,
-                detail: "the pixels' data ends too early".into(),
-            }
-        }
-        ImageError::Limits(_) => limits.too_much_memory(header),
-        ImageError::Unsupported(error) => AnalysisError::UnsupportedKind {
-            format,
-            detail: error.to_string().into(),
-        },
-        source @ (ImageError::Decoding(_)
-        | ImageError::Encoding(_)
-        | ImageError::Parameter(_)
-        | ImageError::IoError(_)) => AnalysisError::Undecodable { format, source },
     }
 }

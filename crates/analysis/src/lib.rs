@@ -4,8 +4,12 @@
 //! |---|---|
 //! | [`mod@format`] | what the bytes are, told by content: a [`Format`], or the name of something else |
 //! | `container` | each format's header and structure, read without decoding or allocating |
-//! | [`mod@inspect`] | header → limits → completeness → (if asked) decoding: an [`Inspection`] |
+//! | [`mod@inspect`] | header → limits → completeness → decoding → measuring: an [`Inspection`] |
+//! | `exif`, `clean` | what the camera wrote, made harmless |
+//! | `decode`, `picture` | bytes → pixels → the small image that everything looks at |
+//! | [`measure`] | what the small image shows: [`Looks`] |
 //! | [`classify`] | the [`Classifier`] that gives the label, and [`Simulated`] |
+//! | [`onnx`] | the classifier that runs a neural network: [`Onnx`] |
 //! | [`error`] | [`AnalysisError`], and the [`imgsys_types::FailureReason`] of each |
 //!
 //! The order in [`inspect`](inspect()) is what keeps hostile files harmless: no decoder sees bytes
@@ -13,31 +17,42 @@
 //! thread catches that.
 
 pub mod classify;
+mod clean;
 mod container;
+mod decode;
 pub mod error;
+mod exif;
 pub mod format;
 pub mod inspect;
+pub mod measure;
+pub mod onnx;
+mod picture;
 
 pub use classify::{Classification, Classifier, Image, Simulated};
+pub use container::ColorType;
+pub use decode::Flaw;
 pub use error::AnalysisError;
 pub use format::Format;
-pub use inspect::{Depth, Inspection, Limits, inspect};
+pub use inspect::{Depth, Inspection, Limits, Options, inspect};
+pub use measure::Looks;
+pub use onnx::Onnx;
+pub use picture::{ResizeError, View};
 
 use imgsys_types::{Analysis, Digest};
 
 /// Inspects the image and has the classifier label it. `sha256` is the digest of `bytes`; the
-/// image is looked into as deep as `depth` says or the classifier needs, whichever is deeper.
+/// image is looked into as deep as the options say or the classifier needs, whichever is deeper.
 pub fn analyze(
     bytes: &[u8],
     sha256: Digest,
-    limits: &Limits,
-    depth: Depth,
+    options: &Options,
     classifier: &dyn Classifier,
 ) -> Result<Analysis, AnalysisError> {
-    let inspection = inspect(bytes, limits, depth.max(classifier.depth()))?;
+    let (inspection, view) = inspect::inspect_for(bytes, options, classifier.view())?;
     let image = Image {
         sha256,
         inspection: &inspection,
+        view: view.as_ref(),
     };
     let found = classifier.classify(&image)?;
     Ok(Analysis {

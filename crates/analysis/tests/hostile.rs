@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use imgsys_analysis::{Depth, Limits, inspect};
+use imgsys_analysis::{Depth, Limits, Options, inspect};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use std::{fs, path::Path, sync::LazyLock};
 
@@ -32,8 +32,14 @@ static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 });
 
 fn look(bytes: &[u8]) {
-    let _ = inspect(bytes, &NONE, Depth::Header);
-    let _ = inspect(bytes, &SMALL, Depth::Full);
+    for (limits, depth) in [(NONE, Depth::Header), (SMALL, Depth::Full)] {
+        let options = Options {
+            limits,
+            depth,
+            keep_gps: true,
+        };
+        let _ = inspect(bytes, &options);
+    }
 }
 
 proptest! {

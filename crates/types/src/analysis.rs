@@ -1,11 +1,10 @@
 //! What an analyzer found.
 
 use crate::{
-    Digest,
-    bounds::{MAX_EXTRA, MAX_SCORES, MAX_TEXT, bound_percent, bound_text},
+    Digest, Properties,
+    bounds::{MAX_SCORES, MAX_TEXT, bound_percent, bound_text},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What an analyzer found in an image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,19 +33,7 @@ impl Analysis {
             bound_text(&mut score.label, MAX_TEXT);
             bound_percent(&mut score.confidence);
         }
-        bound_text(&mut self.properties.format, MAX_TEXT);
-        let extra = std::mem::take(&mut self.properties.extra);
-        let bounded = extra
-            .into_iter()
-            .take(MAX_EXTRA)
-            .map(|(mut key, mut value)| {
-                bound_text(&mut key, MAX_TEXT);
-                if let Scalar::Text(text) = &mut value {
-                    bound_text(text, MAX_TEXT);
-                }
-                (key, value)
-            });
-        self.properties.extra = bounded.collect();
+        self.properties.bound();
     }
 }
 
@@ -69,30 +56,4 @@ pub struct Score {
     pub label: String,
     /// In percent: 0 to 100.
     pub confidence: f64,
-}
-
-/// What can be said of an image without a classifier.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Properties {
-    /// The format's name in lower case, told by content: `jpeg png gif webp bmp tiff`.
-    pub format: String,
-    /// Pixels across.
-    pub width: u32,
-    /// Pixels down.
-    pub height: u32,
-    /// Whatever else an analyzer of somebody else's wants to say.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub extra: BTreeMap<String, Scalar>,
-}
-
-/// A single value of [`Properties::extra`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Scalar {
-    /// Yes or no.
-    Bool(bool),
-    /// A number.
-    Number(f64),
-    /// A text.
-    Text(String),
 }

@@ -1,9 +1,9 @@
 //! Strategies that make any value of each type, for property tests.
 
 use crate::{
-    Analysis, Analyzer, Cursor, Digest, ErrorCode, Failure, FailureReason, HistoryFilter, Job,
-    JobId, JobRecord, JobResult, JobState, Limits, Outcome, Owner, Priority, Properties, Scalar,
-    Score, ServerId, Timestamp,
+    Analysis, Analyzer, Color, Cursor, Digest, ErrorCode, Exif, Exposure, Failure, FailureReason,
+    Gps, HistoryFilter, Job, JobId, JobRecord, JobResult, JobState, Limits, Outcome, Owner,
+    PerceptualHash, Priority, Properties, Scalar, Score, ServerId, Timestamp,
 };
 use proptest::{
     collection::{btree_map, vec},
@@ -88,16 +88,90 @@ fn scalar() -> impl Strategy<Value = Scalar> {
     ]
 }
 
+fn text() -> impl Strategy<Value = Option<String>> {
+    option::of(any::<String>())
+}
+
+fn number() -> impl Strategy<Value = Option<f64>> {
+    option::of(NORMAL)
+}
+
+fn exif() -> impl Strategy<Value = Exif> {
+    let gps = (NORMAL, NORMAL, number()).prop_map(|(latitude, longitude, altitude)| Gps {
+        latitude,
+        longitude,
+        altitude,
+    });
+    let texts = (text(), text(), text());
+    let numbers = (number(), number(), option::of(any::<u32>()), number());
+    (texts, numbers, option::of(gps)).prop_map(
+        |((camera, lens, taken_at), (exposure_time, f_number, iso, focal_length), gps)| Exif {
+            camera,
+            lens,
+            taken_at,
+            exposure_time,
+            f_number,
+            iso,
+            focal_length,
+            gps,
+        },
+    )
+}
+
+fn looks() -> impl Strategy<Value = Properties> {
+    let exposure = (NORMAL, NORMAL, NORMAL).prop_map(|(mean, shadows, highlights)| Exposure {
+        mean,
+        shadows,
+        highlights,
+    });
+    let color = (any::<String>(), NORMAL).prop_map(|(rgb, share)| Color { rgb, share });
+    let hash = any::<u64>().prop_map(PerceptualHash::from_bits);
+    let flags = vec("[a-z_]{1,12}", 0..4);
+    (
+        number(),
+        option::of(exposure),
+        vec(color, 0..4),
+        option::of(hash),
+        text(),
+        flags,
+    )
+        .prop_map(
+            |(sharpness, exposure, colors, perceptual_hash, thumb_hash, flags)| Properties {
+                sharpness,
+                exposure,
+                colors,
+                perceptual_hash,
+                thumb_hash,
+                flags,
+                ..Properties::default()
+            },
+        )
+}
+
 fn properties() -> impl Strategy<Value = Properties> {
     let extra = btree_map("[a-z_]{1,12}", scalar(), 0..4);
-    ("[a-z]{3,5}", any::<u32>(), any::<u32>(), extra).prop_map(|(format, width, height, extra)| {
-        Properties {
-            format,
-            width,
-            height,
-            extra,
-        }
-    })
+    let file = ("[a-z]{3,5}", any::<u32>(), any::<u32>());
+    let coding = (
+        text(),
+        option::of(any::<u8>()),
+        option::of(any::<u32>()),
+        option::of(exif()),
+    );
+    (file, coding, looks(), extra).prop_map(
+        |((format, width, height), (color_type, bit_depth, frames, exif), looks, extra)| {
+            Properties {
+                format,
+                width,
+                height,
+                color_type,
+                bit_depth,
+                frames,
+                exif,
+                extra,
+                ..looks
+            }
+        },
+    )
 }
 
 /// Any analysis.

@@ -8,6 +8,10 @@ pub const MAX_DETAIL: usize = 1024;
 pub const MAX_SCORES: usize = 100;
 /// Values in [`crate::Properties::extra`].
 pub const MAX_EXTRA: usize = 64;
+/// Colours of an image.
+pub const MAX_COLORS: usize = 16;
+/// Flags of an image.
+pub const MAX_FLAGS: usize = 32;
 
 /// Cuts a text at a character so that it has at most `most` bytes, and takes U+0000 out of it, for
 /// which PostgreSQL has no place.
@@ -28,4 +32,9 @@ pub(crate) fn bound_percent(percent: &mut f64) {
     } else {
         percent.clamp(0.0, 100.0)
     };
+}
+
+/// Drops a number that is none: JSON and PostgreSQL have no place for it.
+pub(crate) fn bound_number(number: &mut Option<f64>) {
+    *number = number.filter(|number| number.is_finite());
 }

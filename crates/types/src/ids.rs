@@ -13,6 +13,9 @@ pub enum IdError {
     /// Not 64 hexadecimal digits.
     #[error("not a SHA-256 digest of 64 hexadecimal digits")]
     Digest,
+    /// Not 16 hexadecimal digits.
+    #[error("not a perceptual hash of 16 hexadecimal digits")]
+    PerceptualHash,
     /// Not an owner's name.
     #[error("not an owner: 1 to 64 of the characters a-z A-Z 0-9 . _ - @")]
     Owner,

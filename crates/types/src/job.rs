@@ -72,6 +72,8 @@ pub struct Job {
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+// Nearly every outcome is `Done`: a box would cost each of them an allocation to spare the few.
+#[allow(clippy::large_enum_variant)]
 pub enum Outcome {
     /// It was analysed.
     Done(Analysis),

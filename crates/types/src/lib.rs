@@ -3,9 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] | [`JobId`], [`ServerId`], [`Digest`], [`Owner`] |
+//! | [`hash`] | [`PerceptualHash`], by which images that look alike are found |
 //! | [`time`] | [`Timestamp`], microseconds since 1970 |
 //! | [`job`] | [`Job`] (what was accepted), [`JobResult`] (what became of it), [`JobRecord`] (both) |
-//! | [`analysis`] | [`Analysis`], [`Analyzer`], [`Properties`] |
+//! | [`analysis`] | [`Analysis`], [`Analyzer`] |
+//! | [`properties`] | [`Properties`], [`Exif`] |
 //! | [`failure`] | [`Failure`] and its stable [`FailureReason`] |
 //! | [`error`] | [`ErrorCode`], the codes of the wire protocol |
 //! | [`limits`] | [`Limits`] that a server holds its clients to |
@@ -22,18 +24,22 @@ pub mod bounds;
 pub mod error;
 pub mod failure;
 pub mod filter;
+pub mod hash;
 pub mod ids;
 pub mod job;
 pub mod limits;
+pub mod properties;
 pub mod time;
 
-pub use analysis::{Analysis, Analyzer, Properties, Scalar, Score};
+pub use analysis::{Analysis, Analyzer, Score};
 pub use error::ErrorCode;
 pub use failure::{Failure, FailureReason};
 pub use filter::{Cursor, HistoryFilter};
+pub use hash::PerceptualHash;
 pub use ids::{Digest, IdError, JobId, Owner, ServerId};
 pub use job::{Job, JobRecord, JobResult, JobState, Outcome, Priority};
 pub use limits::Limits;
+pub use properties::{Color, Exif, Exposure, Gps, Properties, Scalar};
 pub use time::Timestamp;
 
 /// The longest image name that is kept, in bytes of UTF-8; longer ones are cut at a character.
@@ -49,6 +55,8 @@ pub fn clean_name(name: &str) -> String {
 }
 
 #[cfg(test)]
+// Tests fail by panicking.
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -79,11 +87,28 @@ mod tests {
             ],
             properties: Properties {
                 format: "jpeg".into(),
-                width: 1,
-                height: 1,
+                sharpness: Some(f64::INFINITY),
+                colors: vec![
+                    Color {
+                        rgb: "z".repeat(500),
+                        share: -1.0,
+                    };
+                    500
+                ],
+                exif: Some(Exif {
+                    camera: Some("c".repeat(500)),
+                    iso: Some(100),
+                    gps: Some(Gps {
+                        latitude: f64::NAN,
+                        ..Gps::default()
+                    }),
+                    ..Exif::default()
+                }),
+                flags: vec!["f".repeat(500); 500],
                 extra: (0..500)
                     .map(|n| (n.to_string(), Scalar::Bool(true)))
                     .collect(),
+                ..Properties::default()
             },
         };
         let mut result = JobResult::failed(0, Failure::new(FailureReason::Other, "y".repeat(5000)));
@@ -100,6 +125,15 @@ mod tests {
         assert_eq!(kept.scores.len(), bounds::MAX_SCORES);
         assert!(kept.scores[0].confidence.abs() < f64::EPSILON);
         assert_eq!(kept.scores[0].label.len(), bounds::MAX_TEXT);
-        assert_eq!(kept.properties.extra.len(), bounds::MAX_EXTRA);
+        let properties = kept.properties;
+        assert_eq!(properties.extra.len(), bounds::MAX_EXTRA);
+        assert_eq!(properties.sharpness, None);
+        assert_eq!(properties.colors.len(), bounds::MAX_COLORS);
+        assert_eq!(properties.colors[0].rgb.len(), bounds::MAX_TEXT);
+        assert!(properties.colors[0].share.abs() < f64::EPSILON);
+        let exif = properties.exif.unwrap();
+        assert_eq!(exif.camera.unwrap().len(), bounds::MAX_TEXT);
+        assert_eq!((exif.iso, exif.gps), (Some(100), None));
+        assert_eq!(properties.flags.len(), bounds::MAX_FLAGS);
     }
 }

@@ -1,7 +1,7 @@
 //! Windows bitmap: a file header, an information header of one of several lengths, perhaps a
 //! palette, and the rows, each padded to four bytes.
 
-use super::{Flaw, Header, Scan};
+use super::{ColorType, Flaw, Header, Scan};
 use image::metadata::Orientation;
 
 /// Where the information header begins.
@@ -42,16 +42,24 @@ fn info(bytes: &[u8]) -> Result<Info, Flaw> {
     })
 }
 
-pub(super) fn header(bytes: &[u8]) -> Result<Header, Flaw> {
+pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, Flaw> {
     let info = info(bytes)?;
     if !matches!(info.bits, 1 | 2 | 4 | 8 | 16 | 24 | 32) {
         return Err(Flaw::corrupt(format!("{} bits a pixel", info.bits)));
     }
+    let (color_type, bit_depth) = match info.bits {
+        bits @ ..=8 => (ColorType::Palette, u8::try_from(bits).unwrap_or(8)),
+        16 => (ColorType::Rgb, 5),
+        _ => (ColorType::Rgb, 8),
+    };
     Ok(Header {
         width: info.width,
         height: info.height,
         bytes_per_pixel: 4,
         orientation: Orientation::NoTransforms,
+        color_type,
+        bit_depth,
+        exif: None,
     })
 }
 

@@ -3,10 +3,12 @@
 //! Decoders pass over a missing end in silence, and some take memory on the header's word; so the
 //! size is read here first, and here it is told whether the file is complete. [`header`] reads no
 //! further than the size; [`check_complete`] goes from block to block to the end. Nothing here
-//! can panic or run for longer than the file is long: every read is bounds-checked ([`Scan`]).
+//! can panic or run for longer than the file is long: every read is bounds-checked ([`Scan`],
+//! [`File`]).
 
 mod bmp;
 mod gif;
+mod ifd;
 mod jpeg;
 mod png;
 mod scan;
@@ -14,13 +16,14 @@ mod tiff;
 mod webp;
 
 use crate::{AnalysisError, Depth, Format};
+pub(crate) use ifd::{Entry, File};
 use image::metadata::Orientation;
 use scan::Scan;
 use std::borrow::Cow;
 
 /// What a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct Header<'a> {
     /// Pixels across, as stored.
     pub(crate) width: u32,
     /// Pixels down, as stored.
@@ -29,9 +32,47 @@ pub(crate) struct Header {
     pub(crate) bytes_per_pixel: u64,
     /// How the image must be turned to be upright.
     pub(crate) orientation: Orientation,
+    /// What a pixel is in the file.
+    pub(crate) color_type: ColorType,
+    /// Bits of a sample, or of an index into the palette.
+    pub(crate) bit_depth: u8,
+    /// The block of EXIF data, a TIFF file of its own.
+    pub(crate) exif: Option<&'a [u8]>,
 }
 
-impl Header {
+/// What a pixel is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ColorType {
+    /// A shade of grey.
+    Gray,
+    /// A shade of grey, and how opaque it is.
+    GrayAlpha,
+    /// Red, green and blue, however they are written.
+    Rgb,
+    /// Red, green and blue, and how opaque they are.
+    RgbAlpha,
+    /// One of the colours of a palette.
+    Palette,
+    /// The four inks of printing.
+    Cmyk,
+}
+
+impl ColorType {
+    /// The name, as results bear it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gray => "gray",
+            Self::GrayAlpha => "gray_alpha",
+            Self::Rgb => "rgb",
+            Self::RgbAlpha => "rgb_alpha",
+            Self::Palette => "palette",
+            Self::Cmyk => "cmyk",
+        }
+    }
+}
+
+impl Header<'_> {
     /// Width and height once the image is turned upright.
     pub(crate) const fn upright(&self) -> (u32, u32) {
         match self.orientation {
@@ -49,7 +90,7 @@ impl Header {
 
 /// What is wrong with a file's structure.
 #[derive(Debug, PartialEq, Eq)]
-enum Flaw {
+pub(crate) enum Flaw {
     Truncated(Cow<'static, str>),
     Corrupt(Cow<'static, str>),
     Unsupported(Cow<'static, str>),
@@ -78,7 +119,7 @@ impl Flaw {
 }
 
 /// Reads the size, and what else the header says.
-pub(crate) fn header(format: Format, bytes: &[u8]) -> Result<Header, AnalysisError> {
+pub(crate) fn header(format: Format, bytes: &[u8]) -> Result<Header<'_>, AnalysisError> {
     let header = match format {
         Format::Jpeg => jpeg::header(bytes),
         Format::Png => png::header(bytes),
@@ -94,25 +135,35 @@ pub(crate) fn header(format: Format, bytes: &[u8]) -> Result<Header, AnalysisErr
     Ok(header)
 }
 
-/// Whether everything is there that the structure promises, up to its end.
+/// Whether everything is there that the structure promises, up to its end. Returns how many frames
+/// or pages there are.
 pub(crate) fn check_complete(
     format: Format,
     bytes: &[u8],
     depth: Depth,
-) -> Result<(), AnalysisError> {
+) -> Result<u32, AnalysisError> {
     match format {
-        Format::Jpeg => jpeg::check_complete(bytes),
+        Format::Jpeg => jpeg::check_complete(bytes).map(|()| 1),
         Format::Png => png::check_complete(bytes, depth),
         Format::Gif => gif::check_complete(bytes),
         Format::WebP => webp::check_complete(bytes),
-        Format::Bmp => bmp::check_complete(bytes),
+        Format::Bmp => bmp::check_complete(bytes).map(|()| 1),
         Format::Tiff => tiff::check_complete(bytes),
     }
     .map_err(|flaw| flaw.of(format))
 }
 
-/// The orientation in a block of EXIF data, with or without its `Exif` preamble.
-fn exif_orientation(exif: &[u8]) -> Orientation {
-    let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
-    Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms)
+/// What a walk over a whole JPEG shows.
+pub(crate) fn jpeg_survey(bytes: &[u8]) -> Result<jpeg::Survey, AnalysisError> {
+    jpeg::survey(bytes).map_err(|flaw| flaw.of(Format::Jpeg))
+}
+
+/// The block of EXIF data without the preamble that it has in JPEG, and sometimes elsewhere.
+fn exif_block(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"Exif\0\0").unwrap_or(bytes)
+}
+
+fn exif_orientation(exif: Option<&[u8]>) -> Orientation {
+    exif.and_then(Orientation::from_exif_chunk)
+        .unwrap_or(Orientation::NoTransforms)
 }

@@ -1,8 +1,7 @@
 //! WebP (RFC 9649): a RIFF container of chunks. The first is `VP8 ` (lossy), `VP8L` (lossless), or
 //! `VP8X` (extended: animation, EXIF and so on, with the pixels in later chunks).
 
-use super::{Flaw, Header, Scan, exif_orientation, scan::offset};
-use image::metadata::Orientation;
+use super::{ColorType, Flaw, Header, Scan, exif_block, exif_orientation, scan::offset};
 
 /// `RIFF`, length, `WEBP`.
 const PREAMBLE: usize = 12;
@@ -23,11 +22,12 @@ fn next_chunk<'a>(scan: &mut Scan<'a>) -> Result<Chunk<'a>, Flaw> {
     Ok(Chunk { kind, data })
 }
 
-pub(super) fn header(bytes: &[u8]) -> Result<Header, Flaw> {
+pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, Flaw> {
     let mut scan = Scan::at(bytes, PREAMBLE, "its header");
     let kind: [u8; 4] = scan.array()?;
     let length = scan.u32_le()?;
-    let mut orientation = Orientation::NoTransforms;
+    let mut exif = None;
+    let mut has_alpha = false;
     // Result and working memory: colours as YUV or ARGB beside them; a canvas, if it is animated.
     let mut bytes_per_pixel = 8;
     let (width, height) = match &kind {
@@ -44,14 +44,16 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, Flaw> {
                 return Err(Flaw::corrupt("its lossless data has no signature"));
             }
             let sides = scan.u32_le()?;
+            has_alpha = sides & 1 << 28 != 0;
             ((sides & 0x3fff) + 1, ((sides >> 14) & 0x3fff) + 1)
         }
         b"VP8X" => {
             let [flags, _, _, _] = scan.array()?;
             let sides = (scan.u24_le()? + 1, scan.u24_le()? + 1);
             if flags & 0x08 != 0 {
-                orientation = exif_chunk(bytes, length);
+                exif = exif_chunk(bytes, length);
             }
+            has_alpha = flags & 0x10 != 0;
             if flags & 0x02 != 0 {
                 bytes_per_pixel = 12;
             }
@@ -63,23 +65,31 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, Flaw> {
         width,
         height,
         bytes_per_pixel,
-        orientation,
+        orientation: exif_orientation(exif),
+        color_type: if has_alpha {
+            ColorType::RgbAlpha
+        } else {
+            ColorType::Rgb
+        },
+        bit_depth: 8,
+        exif,
     })
 }
 
-fn exif_chunk(bytes: &[u8], first: u32) -> Orientation {
+fn exif_chunk(bytes: &[u8], first: u32) -> Option<&[u8]> {
     let after = offset(first).saturating_add(PREAMBLE + 8);
     let mut scan = Scan::at(bytes, after, "a chunk");
     while let Ok(chunk) = next_chunk(&mut scan) {
         if &chunk.kind == b"EXIF" {
-            return exif_orientation(chunk.data);
+            return Some(exif_block(chunk.data));
         }
     }
-    Orientation::NoTransforms
+    None
 }
 
 /// All that RIFF's length promises must be there, in whole chunks, one with pixels among them.
-pub(super) fn check_complete(bytes: &[u8]) -> Result<(), Flaw> {
+/// How many frames there are.
+pub(super) fn check_complete(bytes: &[u8]) -> Result<u32, Flaw> {
     let mut scan = Scan::at(bytes, 4, "its header");
     let length = offset(scan.u32_le()?);
     if scan.rest().len() < length {
@@ -89,15 +99,14 @@ pub(super) fn check_complete(bytes: &[u8]) -> Result<(), Flaw> {
         )));
     }
     let mut scan = Scan::at(&scan.rest()[..length], 4, "a chunk");
-    let mut has_pixels = false;
+    let mut frames = 0;
     while !scan.rest().is_empty() {
         let chunk = next_chunk(&mut scan)
             .map_err(|_| Flaw::corrupt("a chunk is longer than the file says to be"))?;
-        has_pixels |= matches!(&chunk.kind, b"VP8 " | b"VP8L" | b"ANMF");
+        frames += u32::from(matches!(&chunk.kind, b"VP8 " | b"VP8L" | b"ANMF"));
     }
-    if has_pixels {
-        Ok(())
-    } else {
-        Err(Flaw::corrupt("it has no pixels' data"))
+    if frames == 0 {
+        return Err(Flaw::corrupt("it has no pixels' data"));
     }
+    Ok(frames)
 }

@@ -144,6 +144,26 @@ fn every_shape_has_its_table() {
             "result",
             ".result.result.outcome.done.properties",
         ),
+        (
+            "Exposure",
+            "result",
+            ".result.result.outcome.done.properties.exposure",
+        ),
+        (
+            "Color",
+            "result",
+            ".result.result.outcome.done.properties.colors[0]",
+        ),
+        (
+            "Exif",
+            "result",
+            ".result.result.outcome.done.properties.exif",
+        ),
+        (
+            "Gps",
+            "result",
+            ".result.result.outcome.done.properties.exif.gps",
+        ),
         ("Failure", "result-failed", ".result.result.outcome.failed"),
     ] {
         let message = fixture(file);

@@ -8,9 +8,9 @@ use imgsys_proto::{
     },
 };
 use imgsys_types::{
-    Analysis, Analyzer, Cursor, Digest, ErrorCode, Failure, FailureReason, HistoryFilter, Job,
-    JobId, JobRecord, JobResult, JobState, Limits, Outcome, Owner, Priority, Properties, Scalar,
-    Score, ServerId, Timestamp,
+    Analysis, Analyzer, Color, Cursor, Digest, ErrorCode, Exif, Exposure, Failure, FailureReason,
+    Gps, HistoryFilter, Job, JobId, JobRecord, JobResult, JobState, Limits, Outcome, Owner,
+    PerceptualHash, Priority, Properties, Scalar, Score, ServerId, Timestamp,
 };
 
 /// A message, its body and the name of its file.
@@ -58,7 +58,9 @@ fn priority() -> Priority {
     Priority::new(3).unwrap()
 }
 
-fn analysis() -> Analysis {
+/// As it was before there was more to say of an image, and still is for an analyzer that says no
+/// more.
+fn short_analysis() -> Analysis {
     let score = |label: &str, confidence| Score {
         label: label.into(),
         confidence,
@@ -85,7 +87,58 @@ fn analysis() -> Analysis {
                 .map(|(key, value)| (key.to_owned(), value))
                 .into_iter()
                 .collect(),
+            ..Properties::default()
         },
+    }
+}
+
+fn analysis() -> Analysis {
+    let short = short_analysis();
+    let color = |rgb: &str, share| Color {
+        rgb: rgb.into(),
+        share,
+    };
+    let exif = Exif {
+        camera: Some("Example X100".into()),
+        lens: Some("Example 23mm F2".into()),
+        taken_at: Some("2026-05-01T17:30:00+02:00".into()),
+        exposure_time: Some(0.004),
+        f_number: Some(5.6),
+        iso: Some(200),
+        focal_length: Some(23.5),
+        gps: Some(Gps {
+            latitude: 52.520_008,
+            longitude: 13.404_954,
+            altitude: Some(34.5),
+        }),
+    };
+    let properties = Properties {
+        color_type: Some("rgb".into()),
+        bit_depth: Some(8),
+        frames: Some(1),
+        sharpness: Some(312.5),
+        exposure: Some(Exposure {
+            mean: 41.25,
+            shadows: 12.5,
+            highlights: 0.75,
+        }),
+        colors: vec![color("#2a1b0c", 60.5), color("#e0d0c0", 20.25)],
+        perceptual_hash: Some(PerceptualHash::from_bits(0xfedc_ba98_7654_3210)),
+        thumb_hash: Some("3OcRJYB4d3h/iIeHeEh3eIhw+j3A".into()),
+        exif: Some(exif),
+        flags: vec!["dark".into()],
+        ..short.properties
+    };
+    Analysis {
+        properties,
+        ..short
+    }
+}
+
+fn done_short() -> JobResult {
+    JobResult {
+        outcome: Outcome::Done(short_analysis()),
+        ..done()
     }
 }
 
@@ -273,6 +326,7 @@ pub(crate) fn server() -> Vec<Fixture<ServerMessage>> {
         fixture("send_body", M::SendBody(SendBody { req: 1, job })),
         fixture("rejected", rejected()),
         fixture("result", result(done())),
+        fixture("result-short", result(done_short())),
         fixture("result-failed", result(failed())),
         fixture("watching", M::Watching(Watching { req: 2, unknown })),
         fixture("page", page),
