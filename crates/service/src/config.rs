@@ -6,8 +6,11 @@
 // Each key's doc is the help text of its flag, where back-ticks and angle brackets would show.
 #![allow(clippy::doc_markdown, rustdoc::bare_urls)]
 
+mod onnx;
+
+pub use onnx::{Layout, OnnxConfig, Resize};
+
 use crate::ByteCount;
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use imgsys_types::Limits;
 use serde::{Deserialize, Serialize};
@@ -32,6 +35,9 @@ pub struct Config {
     /// `[database]`
     #[command(flatten)]
     pub database: DatabaseConfig,
+    /// `[auth]`
+    #[command(flatten)]
+    pub auth: AuthConfig,
     /// `[limits]`
     #[command(flatten)]
     pub limits: LimitsConfig,
@@ -62,7 +68,8 @@ pub struct ServerConfig {
         default_value = "127.0.0.1:7450"
     )]
     pub listen: String,
-    /// Address of the HTTP side listener (health, images for workers); empty for none
+    /// Address of the HTTP side listener (health, metrics, images for workers); port 0 takes a
+    /// free one; empty for none
     #[arg(
         id = "server.http_listen",
         long,
@@ -116,6 +123,10 @@ pub struct ServerConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassifierKind {
+    /// The model of [worker.onnx] if there is one, simulated labels otherwise.
+    Auto,
+    /// The model of [worker.onnx].
+    Onnx,
     /// A label made from the digest: the same image, the same label; for tests and load.
     Simulated,
 }
@@ -150,13 +161,14 @@ pub struct WorkerConfig {
     )]
     pub image_sources: Vec<String>,
     /// Which classifier gives the label
-    #[arg(
-        id = "worker.classifier",
-        long,
-        value_enum,
-        default_value = "simulated"
-    )]
+    #[arg(id = "worker.classifier", long, value_enum, default_value = "auto")]
     pub classifier: ClassifierKind,
+    /// The model of the classifier `onnx`
+    #[command(flatten)]
+    pub onnx: OnnxConfig,
+    /// Keep the place where a photograph was taken (EXIF), which is dropped otherwise
+    #[arg(id = "worker.keep_gps", long)]
+    pub keep_gps: bool,
     /// How deep images are looked into beyond what the classifier needs
     #[arg(id = "worker.decode", long, value_enum, default_value = "full")]
     pub decode: Decode,
@@ -164,6 +176,10 @@ pub struct WorkerConfig {
     #[arg(id = "worker.delay", long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     pub delay: Duration,
+    /// Threads that may hang in an analysis beyond its time limit; each is replaced at once, and when
+    /// more hang the worker drains and ends with an error, to be started anew
+    #[arg(id = "worker.max_stuck", long, value_name = "N", default_value = "4")]
+    pub max_stuck: usize,
     /// How long a task stays this worker's without a sign of life; all workers of a queue must agree
     #[arg(id = "worker.lease", long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
@@ -176,6 +192,14 @@ pub struct WorkerConfig {
         default_value = "20"
     )]
     pub max_retries: u32,
+    /// Address of the HTTP side listener (health, metrics); port 0 takes a free one; empty for none
+    #[arg(
+        id = "worker.http_listen",
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:7452"
+    )]
+    pub http_listen: String,
     /// How long running analyses may go on after SIGTERM
     #[arg(id = "worker.drain", long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
@@ -197,13 +221,22 @@ pub struct PersisterConfig {
     #[arg(id = "persister.claim_after", long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     pub claim_after: Duration,
+    /// Address of the HTTP side listener (health, metrics); port 0 takes a free one; empty for none
+    #[arg(
+        id = "persister.http_listen",
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:7453"
+    )]
+    pub http_listen: String,
     /// Bring the database's schema up to date at start
     #[arg(id = "persister.migrate", long)]
     pub migrate: bool,
 }
 
 /// Where Redis is.
-#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+// Its Debug, in `secret`, shows no password.
+#[derive(Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisConfig {
     /// Redis: redis://HOST:PORT/DB or unix:///PATH?db=N
@@ -221,7 +254,8 @@ pub struct RedisConfig {
 }
 
 /// Where PostgreSQL is.
-#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+// Its Debug, in `secret`, shows no password.
+#[derive(Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseConfig {
     /// PostgreSQL: postgres://USER@HOST/DB or key=value pairs
@@ -239,6 +273,19 @@ pub struct DatabaseConfig {
     /// Connections of a server, at most
     #[arg(id = "database.pool", long, value_name = "N", default_value = "4")]
     pub pool: usize,
+}
+
+/// Who may use a server.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthConfig {
+    /// File of the tokens, made by `imgsys-server token new`; without one everybody may do everything
+    #[arg(id = "auth.tokens_file", long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_file: Option<PathBuf>,
+    /// Listen on addresses that others can reach, even without tokens
+    #[arg(id = "auth.insecure", long)]
+    pub insecure: bool,
 }
 
 /// What clients, images and tasks are held to.
@@ -356,64 +403,4 @@ pub struct LogConfig {
         default_value = "info,celery=warn"
     )]
     pub filter: String,
-}
-
-impl RedisConfig {
-    /// The URL with the password of `password_file` in it: a secret from here on.
-    pub fn secret_url(&self) -> anyhow::Result<String> {
-        let Some(file) = &self.password_file else {
-            return Ok(self.url.clone());
-        };
-        let password = percent(&read_secret(file)?);
-        if let Some(path) = self.url.strip_prefix("unix:") {
-            let joint = if path.contains('?') { '&' } else { '?' };
-            return Ok(format!("{}{joint}pass={password}", self.url));
-        }
-        let (scheme, rest) = self
-            .url
-            .split_once("://")
-            .with_context(|| format!("redis.url {:?} has no scheme: write redis://…", self.url))?;
-        let (user, place) = rest.split_once('@').unwrap_or(("", rest));
-        let user = user.split(':').next().unwrap_or_default();
-        Ok(format!("{scheme}://{user}:{password}@{place}"))
-    }
-}
-
-impl DatabaseConfig {
-    /// The URL with the password of `password_file` in it: a secret from here on.
-    pub fn secret_url(&self) -> anyhow::Result<String> {
-        let Some(file) = &self.password_file else {
-            return Ok(self.url.clone());
-        };
-        let password = read_secret(file)?;
-        let url = &self.url;
-        if let Some((scheme, rest)) = url.split_once("://") {
-            let (user, place) = rest.split_once('@').unwrap_or(("", rest));
-            let user = user.split(':').next().unwrap_or_default();
-            return Ok(format!("{scheme}://{user}:{}@{place}", percent(&password)));
-        }
-        let quoted = password.replace('\\', "\\\\").replace('\'', "\\'");
-        Ok(format!("{url} password='{quoted}'"))
-    }
-}
-
-fn read_secret(file: &std::path::Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("reading the password file {}", file.display()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// Percent-encodes all but the characters that RFC 3986 leaves unreserved.
-fn percent(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String can't fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }

@@ -1,8 +1,8 @@
 //! A service's life: start, readiness, signals, exit code.
 
-use crate::{Config, ConfigError, Program, logging};
+use crate::{Config, ConfigError, Program, Secrets, load::Wish, logging};
 use sd_notify::NotifyState;
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -37,27 +37,66 @@ pub fn run<P: Program, F>(
 where
     F: Future<Output = Result<(), Exit>>,
 {
+    let mut secrets = Secrets::default();
     let outcome = crate::parse::<P>()
         .map_err(Exit::from)
-        .and_then(|(cli, config)| {
-            logging::init(&config.log).map_err(|error| Exit::Usage(format!("{error:#}")))?;
+        .and_then(|(wish, config)| {
+            secrets = Secrets::of(&config);
+            let cli = match wish {
+                Wish::PrintConfig => return print(&config),
+                Wish::CheckConfig => None,
+                Wish::Run(cli) => Some(cli),
+            };
+            // A check says what is wrong in one line, and nothing else.
+            if cli.is_some() {
+                logging::init(&config.log, secrets.clone())
+                    .map_err(|error| Exit::Usage(format!("{error:#}")))?;
+            }
             let runtime = runtime(threads).map_err(|e| Exit::Failed(e.into()))?;
             runtime.block_on(async {
+                let Some(cli) = cli else {
+                    return check::<P>(&config);
+                };
                 let shutdown = shutdown_on_signals()?;
                 program(cli, config, shutdown).await
             })
         });
     let name = P::command().get_name().to_owned();
+    let tell = |message: &str| eprintln!("{name}: {}", secrets.mask(message));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Exit::Usage(message)) => {
-            eprintln!("{name}: {message}");
+            tell(&message);
             ExitCode::from(2)
         }
         Err(Exit::Failed(cause)) => {
-            eprintln!("{name}: {cause:#}");
+            tell(&format!("{cause:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What is wrong with a configuration is the user's to put right, whatever found it.
+fn check<P: Program>(config: &Config) -> Result<(), Exit> {
+    P::check(config).map_err(|exit| match exit {
+        Exit::Failed(cause) => Exit::Usage(format!("{cause:#}")),
+        usage @ Exit::Usage(_) => usage,
+    })?;
+    say("the configuration is valid\n")
+}
+
+fn print(config: &Config) -> Result<(), Exit> {
+    let text = toml::to_string(&config.clone().masked());
+    say(&text.map_err(|error| Exit::Failed(error.into()))?)
+}
+
+/// Writes to standard output. Nobody reading it is no error.
+fn say(text: &str) -> Result<(), Exit> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Exit::Failed(error.into()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -100,19 +139,21 @@ pub fn shutdown_on_signals() -> Result<CancellationToken, Exit> {
     Ok(token)
 }
 
-/// Tells the service manager that the program does its work now, and keeps its watchdog quiet from
-/// here on. `facts` are `NAME=value` pairs for whoever started it (systemd passes over them).
-pub fn ready(facts: &[(&str, String)]) {
+/// Tells whoever started the program facts about it: `NAME=value` pairs (systemd passes over them).
+pub fn tell(facts: &[(&str, String)]) {
     let facts: Vec<String> = facts
         .iter()
         .map(|(name, value)| format!("X_IMGSYS_{name}={value}"))
         .collect();
-    let mut states: Vec<NotifyState<'_>> = facts
-        .iter()
-        .map(|fact| NotifyState::Custom(fact.as_str()))
-        .collect();
-    states.push(NotifyState::Ready);
-    notify(&states);
+    let states = facts.iter().map(|fact| NotifyState::Custom(fact));
+    notify(&states.collect::<Vec<_>>());
+}
+
+/// Tells the service manager that the program does its work now, and keeps its watchdog quiet from
+/// here on. The facts are told as by [`tell`].
+pub fn ready(facts: &[(&str, String)]) {
+    tell(facts);
+    notify(&[NotifyState::Ready]);
     if let Some(limit) = sd_notify::watchdog_enabled() {
         tokio::spawn(async move {
             let mut every = tokio::time::interval(limit / 3);

@@ -4,8 +4,11 @@
 //! under the flag. The file is checked whole by every program, so a mistyped key in `[worker]` is
 //! found by the server too.
 
-use crate::Config;
-use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, parser::ValueSource};
+use crate::{Config, Exit};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, parser::ValueSource,
+    value_parser,
+};
 use serde::Serialize;
 use std::{
     ffi::OsString,
@@ -50,30 +53,66 @@ pub enum ConfigError {
     Flags(String),
 }
 
-/// A program's command line: the sections it uses, flattened, and its subcommands.
+/// A program's command line: its own subcommands, to which [`command`] adds the rest.
 pub trait Program: CommandFactory + FromArgMatches {
     /// The sections whose flags bear no prefix (`--listen` rather than `--server-listen`).
     const OWN: &'static [&'static str];
-    /// The sections that the program has flags for, as they came from flags and variables.
-    type Sections: Serialize;
+    /// The sections that the program has flags for.
+    type Sections: Serialize + Args;
 
-    /// The sections.
-    fn sections(&self) -> &Self::Sections;
-    /// The configuration file that was asked for.
-    fn config_file(&self) -> Option<&Path>;
+    /// Looks for what is wrong with a configuration beyond its form, without touching anything.
+    /// Called on a Tokio runtime.
+    fn check(config: &Config) -> Result<(), Exit>;
 }
 
-/// The command of a program with every flag named and every variable attached.
+/// What a program is asked to do.
+#[derive(Debug)]
+pub enum Wish<P> {
+    /// Its work, or one of its own subcommands.
+    Run(P),
+    /// To say whether the configuration is right.
+    CheckConfig,
+    /// To show the configuration that results from file, variables and flags.
+    PrintConfig,
+}
+
+const CONFIG: &str = "config";
+const CHECK: &str = "check-config";
+const PRINT: &str = "print-config";
+
+/// The command of a program: its own, with the flags of its sections, every variable attached, and
+/// what all programs can do with their configuration.
 #[must_use]
-pub fn command<P: Program>() -> clap::Command {
-    P::command().mut_args(|arg| {
+pub fn command<P: Program>() -> Command {
+    let file = Arg::new(CONFIG)
+        .long(CONFIG)
+        .value_name("FILE")
+        .env("IMGSYS_CONFIG")
+        .value_parser(value_parser!(PathBuf))
+        .global(true)
+        .help(format!(
+            "Configuration file [default: {DEFAULT_FILE}, if it is there]"
+        ));
+    let print = Arg::new(PRINT)
+        .long(PRINT)
+        .action(ArgAction::SetTrue)
+        .help("Print the configuration that results, without passwords, and end");
+    let check = Command::new(CHECK).about("Check the configuration and end");
+    let sections = P::Sections::augment_args(Command::new("sections"));
+    let command = P::command()
+        .args([file, print])
+        .args(sections.get_arguments().cloned())
+        .subcommand(check);
+    command.mut_args(|arg| {
         let id = arg.get_id().to_string();
         let Some((section, key)) = id.split_once('.') else {
             return arg;
         };
-        let variable = format!("IMGSYS_{section}_{key}").to_uppercase();
+        let variable = format!("IMGSYS_{}", id.replace('.', "_")).to_uppercase();
         let arg = arg.env(variable).help_heading(format!("[{section}]"));
-        let flag = key.replace('_', "-");
+        // A URL may hold a password, which help would show.
+        let arg = arg.hide_env_values(key == "url");
+        let flag = key.replace(['_', '.'], "-");
         if P::OWN.contains(&section) {
             arg.long(flag)
         } else {
@@ -83,53 +122,70 @@ pub fn command<P: Program>() -> clap::Command {
 }
 
 /// Reads this process's arguments. A wrong flag ends the process as clap does, with code 2.
-pub fn parse<P: Program>() -> Result<(P, Config), ConfigError> {
+pub fn parse<P: Program>() -> Result<(Wish<P>, Config), ConfigError> {
     let matches = command::<P>().get_matches();
-    let program = P::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let config = merge(&program, &matches)?;
-    Ok((program, config))
+    let config = merge::<P>(&matches)?;
+    let wish = wish(&matches).unwrap_or_else(|error| error.exit());
+    Ok((wish, config))
 }
 
 /// [`parse`] for the arguments given.
 pub fn parse_from<P: Program, T: Into<OsString> + Clone>(
     arguments: impl IntoIterator<Item = T>,
-) -> Result<(P, Config), ConfigError> {
-    let flags = |error: clap::Error| ConfigError::Flags(error.to_string());
+) -> Result<(Wish<P>, Config), ConfigError> {
     let matches = command::<P>()
         .try_get_matches_from(arguments)
         .map_err(flags)?;
-    let program = P::from_arg_matches(&matches).map_err(flags)?;
-    let config = merge(&program, &matches)?;
-    Ok((program, config))
+    let config = merge::<P>(&matches)?;
+    Ok((wish(&matches).map_err(flags)?, config))
 }
 
-fn merge<P: Program>(program: &P, matches: &ArgMatches) -> Result<Config, ConfigError> {
+fn flags(error: impl std::fmt::Display) -> ConfigError {
+    ConfigError::Flags(error.to_string())
+}
+
+fn wish<P: Program>(matches: &ArgMatches) -> Result<Wish<P>, clap::Error> {
+    if matches.get_flag(PRINT) {
+        Ok(Wish::PrintConfig)
+    } else if matches.subcommand_name() == Some(CHECK) {
+        Ok(Wish::CheckConfig)
+    } else {
+        P::from_arg_matches(matches).map(Wish::Run)
+    }
+}
+
+fn merge<P: Program>(matches: &ArgMatches) -> Result<Config, ConfigError> {
     let mut table = defaults()?;
-    let file = file_of(program.config_file());
+    let file = file_of(matches.get_one::<PathBuf>(CONFIG));
     if let Some(file) = &file {
         overlay(&mut table, read(file)?);
         // The file is judged before flags are laid over it, so that a flag can't hide a mistake.
         build(table.clone(), file)?;
     }
-    overlay(&mut table, given(program.sections(), matches)?);
+    let sections = P::Sections::from_arg_matches(matches).map_err(flags)?;
+    overlay(&mut table, given(&sections, matches)?);
     build(table, &file.unwrap_or_else(|| "flags".into()))
 }
 
-fn file_of(asked: Option<&Path>) -> Option<PathBuf> {
-    asked.map(Path::to_owned).or_else(|| {
+fn file_of(asked: Option<&PathBuf>) -> Option<PathBuf> {
+    asked.cloned().or_else(|| {
         let usual = Path::new(DEFAULT_FILE);
         usual.exists().then(|| usual.to_owned())
     })
 }
 
 fn defaults() -> Result<Table, ConfigError> {
-    let flags = |error: &dyn std::fmt::Display| ConfigError::Flags(error.to_string());
-    let command = Config::augment_args(clap::Command::new("defaults"));
-    let matches = command
-        .try_get_matches_from(["defaults"])
-        .map_err(|e| flags(&e))?;
-    let config = Config::from_arg_matches(&matches).map_err(|e| flags(&e))?;
-    Table::try_from(config).map_err(|e| flags(&e))
+    let command = Config::augment_args(Command::new("defaults"));
+    let matches = command.try_get_matches_from(["defaults"]).map_err(flags)?;
+    let config = Config::from_arg_matches(&matches).map_err(flags)?;
+    Table::try_from(config).map_err(flags)
+}
+
+/// The configuration in this text, over the defaults; `file` is what errors call it.
+pub fn from_text(text: &str, file: &Path) -> Result<Config, ConfigError> {
+    let mut table = defaults()?;
+    overlay(&mut table, table_of(text, file)?);
+    build(table, file)
 }
 
 fn read(file: &Path) -> Result<Table, ConfigError> {
@@ -137,6 +193,10 @@ fn read(file: &Path) -> Result<Table, ConfigError> {
         file: file.to_owned(),
         source,
     })?;
+    table_of(&text, file)
+}
+
+fn table_of(text: &str, file: &Path) -> Result<Table, ConfigError> {
     text.parse::<Table>().map_err(|error| {
         let line = error.span().map_or(1, |span| {
             text[..span.start.min(text.len())].matches('\n').count() + 1
@@ -150,12 +210,12 @@ fn read(file: &Path) -> Result<Table, ConfigError> {
 
 /// The keys that were given by flag or variable, with their values.
 fn given(sections: &impl Serialize, matches: &ArgMatches) -> Result<Table, ConfigError> {
-    let all = Table::try_from(sections).map_err(|e| ConfigError::Flags(e.to_string()))?;
+    let all = Table::try_from(sections).map_err(flags)?;
     let mut given = Table::new();
     for id in matches.ids() {
-        let Some((section, key)) = id.as_str().split_once('.') else {
+        if !id.as_str().contains('.') {
             continue;
-        };
+        }
         let source = matches.value_source(id.as_str());
         if !matches!(
             source,
@@ -163,16 +223,25 @@ fn given(sections: &impl Serialize, matches: &ArgMatches) -> Result<Table, Confi
         ) {
             continue;
         }
-        if let Some(value) = all.get(section).and_then(|table| table.get(key)) {
-            let section = given
-                .entry(section)
-                .or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(table) = section {
-                table.insert(key.into(), value.clone());
-            }
-        }
+        take(&all, &mut given, id.as_str());
     }
     Ok(given)
+}
+
+/// Puts the value at a path of keys, if there is one, into the other table.
+fn take(from: &Table, into: &mut Table, path: &str) {
+    let Some((first, rest)) = path.split_once('.') else {
+        if let Some(value) = from.get(path) {
+            into.insert(path.into(), value.clone());
+        }
+        return;
+    };
+    let inner = into
+        .entry(first)
+        .or_insert_with(|| Value::Table(Table::new()));
+    if let (Some(Value::Table(from)), Value::Table(into)) = (from.get(first), inner) {
+        take(from, into, rest);
+    }
 }
 
 fn overlay(under: &mut Table, over: Table) {

@@ -7,19 +7,11 @@ use crate::{
 };
 use clap::{Args, CommandFactory, Parser};
 use serde::Serialize;
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::io::Write;
 
 #[derive(Debug, Parser)]
 #[command(name = "probe")]
-struct Probe {
-    #[arg(long)]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    sections: Sections,
-}
+struct Probe {}
 
 #[derive(Debug, Args, Serialize)]
 struct Sections {
@@ -35,12 +27,8 @@ impl Program for Probe {
     const OWN: &'static [&'static str] = &["server", "limits"];
     type Sections = Sections;
 
-    fn sections(&self) -> &Sections {
-        &self.sections
-    }
-
-    fn config_file(&self) -> Option<&Path> {
-        self.config.as_deref()
+    fn check(_config: &crate::Config) -> Result<(), crate::Exit> {
+        Ok(())
     }
 }
 

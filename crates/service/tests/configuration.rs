@@ -15,7 +15,8 @@ file, the key and what is allowed.
 
 Each key is also a variable, `IMGSYS_<SECTION>_<KEY>`, and a flag of the programs that use it: `--key`
 if the section is the program's own (`[limits]` is the server's), `--section-key` otherwise. A flag
-goes before a variable, a variable before the file, the file before the default.
+goes before a variable, a variable before the file, the file before the default. `check-config` says
+whether a program would take its configuration, `--print-config` shows what results, without passwords.
 
 Times are written `500ms`, `30s`, `5m`, `1h`; sizes `512kB`, `64MiB` or a number of bytes. Secrets are
 read from files and never printed.
