@@ -98,7 +98,7 @@ fn events(finished: bool) -> Vec<JobRecord> {
                     format: "jpeg".into(),
                     width: 1920,
                     height: 1080,
-                    extra: [].into(),
+                    ..Properties::default()
                 },
             }),
             worker: Some("imgsys-0123456789@host".into()),

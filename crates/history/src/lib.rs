@@ -2,8 +2,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`migrate`] | the schema's versions (`sql/` at the top of the repository) and how they are applied |
-//! | [`write`] | [`Writer`]: batches of events become rows, in any order, each once; for the persister |
+//! | [`mod@migrate`] | the schema's versions (`sql/` at the top of the repository) and how they are applied |
+//! | [`mod@write`] | [`Writer`]: batches of events become rows, in any order, each once; for the persister |
 //! | [`read`] | [`Reader`]: pages of an owner's history, jobs by id; for the server |
 //! | `connection` | how a connection is set up, and what an error of PostgreSQL means |
 //! | `batch` | the events of a batch, one line a job, as columns |

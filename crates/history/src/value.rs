@@ -6,7 +6,7 @@
 
 use imgsys_types::{
     Analysis, Analyzer, Digest, Failure, FailureReason, Job, JobRecord, JobResult, JobState,
-    Outcome, Priority, Properties, Scalar, Score, Timestamp,
+    Outcome, Priority, Properties, Score, Timestamp,
 };
 use postgres_types::{Json, ToSql};
 use std::{borrow::Cow, time::SystemTime};
@@ -64,24 +64,15 @@ pub(crate) fn scores(scores: &[Score]) -> Cow<'_, [Score]> {
 }
 
 pub(crate) fn properties(properties: &Properties) -> Cow<'_, Properties> {
-    let dirty = |(key, value): (&String, &Scalar)| {
-        key.contains('\0') || matches!(value, Scalar::Text(text) if text.contains('\0'))
-    };
-    if !properties.format.contains('\0') && !properties.extra.iter().any(dirty) {
+    let mut texts = properties
+        .texts()
+        .chain(properties.extra.keys().map(|key| &**key));
+    if !texts.any(|text| text.contains('\0')) {
         return Cow::Borrowed(properties);
     }
-    let clean = |(key, value): (&String, &Scalar)| {
-        let value = match value {
-            Scalar::Text(value) => Scalar::Text(text(value).into_owned()),
-            Scalar::Bool(_) | Scalar::Number(_) => value.clone(),
-        };
-        (text(key).into_owned(), value)
-    };
-    Cow::Owned(Properties {
-        format: text(&properties.format).into_owned(),
-        extra: properties.extra.iter().map(clean).collect(),
-        ..*properties
-    })
+    let mut clean = properties.clone();
+    clean.change_texts(|dirty| *dirty = text(dirty).into_owned());
+    Cow::Owned(clean)
 }
 
 /// Why a row is no record: somebody else wrote it.

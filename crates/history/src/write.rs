@@ -119,6 +119,12 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
+    /// Whether the connection string makes sense.
+    pub fn check(url: &str) -> Result<(), WriteError> {
+        config(url, "imgsys-persister").map_err(WriteError::Url)?;
+        Ok(())
+    }
+
     /// Connects, once: whoever calls decides how long to go on trying.
     pub fn connect(url: &str) -> Result<Self, WriteError> {
         let config = config(url, "imgsys-persister").map_err(WriteError::Url)?;

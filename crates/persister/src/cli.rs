@@ -3,23 +3,19 @@
 use crate::Settings;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use imgsys_history::WriteError;
+use imgsys_queue::events::StreamError;
 use imgsys_service::{
     Config, Exit, Program,
     config::{DatabaseConfig, LogConfig, PersisterConfig, RedisConfig},
 };
 use serde::Serialize;
-use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 /// Writes what was accepted, finished and failed into the history in PostgreSQL.
 #[derive(Debug, Parser)]
 #[command(name = "imgsys-persister", version)]
 pub struct Cli {
-    /// Configuration file [default: /etc/imgsys/imgsys.toml, if it is there]
-    #[arg(long, value_name = "FILE", env = "IMGSYS_CONFIG")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    sections: Sections,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -43,20 +39,14 @@ enum Command {
     Run,
     /// Bring the database's schema up to date
     Migrate,
-    /// Check the configuration and end
-    CheckConfig,
 }
 
 impl Program for Cli {
     const OWN: &'static [&'static str] = &["persister"];
     type Sections = Sections;
 
-    fn sections(&self) -> &Sections {
-        &self.sections
-    }
-
-    fn config_file(&self) -> Option<&Path> {
-        self.config.as_deref()
+    fn check(config: &Config) -> Result<(), Exit> {
+        crate::check(config).map_err(exit)
     }
 }
 
@@ -64,13 +54,23 @@ impl Program for Cli {
 pub async fn start(cli: Cli, config: Config, shutdown: CancellationToken) -> Result<(), Exit> {
     let settings = Settings::of(&config)?;
     match cli.command.unwrap_or(Command::Run) {
-        Command::Run => Ok(crate::run(settings, shutdown).await?),
+        Command::Run => crate::run(settings, shutdown).await.map_err(exit),
         Command::Migrate => {
             let migrate = move || migrate(&settings.database_url);
             let done = tokio::task::spawn_blocking(migrate).await;
             Ok(done.context("migrating")??)
         }
-        Command::CheckConfig => Ok(()),
+    }
+}
+
+/// A URL that makes no sense is a mistake of whoever wrote it.
+fn exit(error: anyhow::Error) -> Exit {
+    let mistake = matches!(error.downcast_ref(), Some(StreamError::Url(_)))
+        || matches!(error.downcast_ref(), Some(WriteError::Url(_)));
+    if mistake {
+        Exit::Usage(format!("{error:#}"))
+    } else {
+        Exit::Failed(error)
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cli`] | the command line of `imgsys-persister` |
 //! | `persister` | the loop: read a batch, write it, settle it |
+//! | `metrics` | what is counted, and whether Redis and PostgreSQL are there |
 //! | `outage` | waiting for Redis or PostgreSQL, and saying so |
 //!
 //! An event is settled only once its row is committed, and is claimed by another persister if this
@@ -11,18 +12,37 @@
 //! a persister, Redis or PostgreSQL goes down, and any number of persisters may run.
 
 pub mod cli;
+mod metrics;
 mod outage;
 mod persister;
 
 pub use persister::Settings;
 
+use imgsys_history::Writer;
+use imgsys_queue::events::EventStream;
+use imgsys_service::Config;
+use metrics::{PersisterMetrics, PersisterProbe};
 use persister::Persister;
 use tokio_util::sync::CancellationToken;
 
 /// Persists until `shutdown` is cancelled; then the batch at hand is finished. Fails only if a URL
 /// makes no sense, or the schema is one that waiting does not change.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let metrics = PersisterMetrics::new()?;
+    let probe = PersisterProbe {
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let persister = Persister::new(settings.clone(), metrics.clone(), shutdown)?;
+    imgsys_service::http::start(&settings.http_listen, metrics.all(), probe).await?;
     // Both of its crates block, so it has a thread of its own.
-    let persister = Persister::new(settings, shutdown)?;
     tokio::task::spawn_blocking(|| persister.run()).await?
+}
+
+/// What is wrong with the configuration beyond its form.
+fn check(config: &Config) -> anyhow::Result<()> {
+    let settings = Settings::of(config)?;
+    EventStream::new(&settings.redis_url, "check")?;
+    Writer::check(&settings.database_url)?;
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Waiting for Redis or PostgreSQL, and saying so.
 
+use crate::metrics::PersisterMetrics;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -12,29 +13,41 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 #[derive(Debug)]
 pub(crate) struct Outage {
     what: &'static str,
+    /// What the metrics call it.
+    part: &'static str,
+    metrics: PersisterMetrics,
     now: Option<Now>,
 }
 
 #[derive(Debug)]
 struct Now {
     since: Instant,
-    told: String,
+    told: &'static str,
     pause: Duration,
 }
 
 impl Outage {
-    /// Nothing is amiss.
-    pub(crate) fn none(what: &'static str) -> Self {
-        Self { what, now: None }
+    /// Nothing is amiss, as far as is known.
+    pub(crate) fn none(what: &'static str, part: &'static str, metrics: PersisterMetrics) -> Self {
+        Self {
+            what,
+            part,
+            metrics,
+            now: None,
+        }
     }
 
-    /// It fails: says so, once for each kind of trouble, and gives the pause before the next
-    /// attempt.
-    pub(crate) fn goes_on(&mut self, error: &(dyn std::error::Error + 'static)) -> Duration {
-        let kind = error.to_string();
+    /// It fails: says so, once as long as the trouble is of the same kind, and gives the pause
+    /// before the next attempt.
+    pub(crate) fn goes_on(
+        &mut self,
+        kind: &'static str,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Duration {
+        self.metrics.set_up(self.part, false);
         let now = self.now.get_or_insert_with(|| Now {
             since: Instant::now(),
-            told: String::new(),
+            told: "",
             pause: PAUSES.0,
         });
         if now.told != kind {
@@ -48,6 +61,7 @@ impl Outage {
 
     /// It works.
     pub(crate) fn is_over(&mut self) {
+        self.metrics.set_up(self.part, true);
         if let Some(now) = self.now.take() {
             let seconds = now.since.elapsed().as_secs_f64();
             info!("{} is back after {seconds:.1} s", self.what);
@@ -60,8 +74,12 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let more = error.to_string();
+        // Some errors show their cause as their own text.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
         cause = error.source();
     }
     text

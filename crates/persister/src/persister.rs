@@ -1,6 +1,9 @@
 //! The loop: read a batch, write it, settle it.
 
-use crate::outage::{Outage, Shutdown, chain};
+use crate::{
+    metrics::{POSTGRES, PersisterMetrics, REDIS},
+    outage::{Outage, Shutdown, chain},
+};
 use anyhow::Context;
 use imgsys_history::{WriteError, WriteReport, Writer, connect, migrate};
 use imgsys_queue::events::{Entry, EventStream, StreamError};
@@ -37,6 +40,8 @@ pub struct Settings {
     pub claim_after: Duration,
     /// Whether to bring the schema up to date at start.
     pub migrate: bool,
+    /// Address of the HTTP side listener; empty for none.
+    pub http_listen: String,
 }
 
 impl fmt::Debug for Settings {
@@ -60,6 +65,7 @@ impl Settings {
             linger: config.persister.linger,
             claim_after: config.persister.claim_after,
             migrate: config.persister.migrate,
+            http_listen: config.persister.http_listen.clone(),
         })
     }
 }
@@ -68,6 +74,7 @@ impl Settings {
 #[derive(Debug)]
 pub(crate) struct Persister {
     settings: Settings,
+    metrics: PersisterMetrics,
     shutdown: Shutdown,
     stream: EventStream,
     redis: Outage,
@@ -95,16 +102,21 @@ struct Written<'a> {
 
 impl Persister {
     /// Must be called on a runtime.
-    pub(crate) fn new(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        settings: Settings,
+        metrics: PersisterMetrics,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
         // No two processes may have one name, and a restarted one is another.
         let consumer = format!("persister-{}", Uuid::new_v4().simple());
         let now = Instant::now();
         Ok(Self {
             stream: EventStream::new(&settings.redis_url, consumer)?,
             shutdown: Shutdown::new(shutdown),
-            redis: Outage::none("Redis"),
+            redis: Outage::none("Redis", REDIS, metrics.clone()),
             writer: None,
-            postgres: Outage::none("PostgreSQL"),
+            postgres: Outage::none("PostgreSQL", POSTGRES, metrics.clone()),
+            metrics,
             ready: false,
             claim_at: now,
             tidy_at: now,
@@ -123,7 +135,7 @@ impl Persister {
                 Ok(writer) => self.writer = Some(writer),
                 Err(error @ WriteError::Url(_)) => return Err(error.into()),
                 Err(error) => {
-                    if self.wait_for_postgres(&error).is_err() {
+                    if self.wait_for_postgres(kind(&error), &error).is_err() {
                         return Ok(());
                     }
                 }
@@ -143,7 +155,7 @@ impl Persister {
                     }
                 }
                 Err(error) => {
-                    let pause = self.redis.goes_on(&error);
+                    let pause = self.redis.goes_on("away", &error);
                     self.shutdown.pause(pause);
                 }
             }
@@ -166,7 +178,7 @@ impl Persister {
                     return Ok(Ok(()));
                 }
                 Err(error) if error.is_transient() => {
-                    if self.wait_for_postgres(&error).is_err() {
+                    if self.wait_for_postgres("away", &error).is_err() {
                         return Ok(Err(Stopped));
                     }
                 }
@@ -185,9 +197,10 @@ impl Persister {
 
     fn wait_for_postgres(
         &mut self,
+        kind: &'static str,
         error: &(dyn std::error::Error + 'static),
     ) -> Result<(), Stopped> {
-        let pause = self.postgres.goes_on(error);
+        let pause = self.postgres.goes_on(kind, error);
         self.tell_ready();
         self.pause(pause)
     }
@@ -211,6 +224,7 @@ impl Persister {
         if now >= self.claim_at {
             let entries = self.stream.claim(self.settings.claim_after, batch)?;
             if !entries.is_empty() {
+                self.metrics.taken_over.inc_by(entries.len() as u64);
                 info!(
                     "took over {} events that were left unwritten",
                     entries.len()
@@ -253,18 +267,29 @@ impl Persister {
         // What is committed is settled even if the end was asked for meanwhile.
         let all = self.write(&events, &mut written);
         for entry in &written.void {
-            warn!("event {} does not count: its job is another's", entry.id);
+            warn!(
+                job = job_of(entry),
+                "event {} does not count: its job is another's", entry.id
+            );
         }
         while let Err(error) = self.stream.settle(&written.rows, &written.void) {
-            let pause = self.redis.goes_on(&error);
+            let pause = self.redis.goes_on("away", &error);
             self.pause(pause)?;
         }
         self.redis.is_over();
+        self.metrics
+            .note_batch(&written.rows, written.void.len(), written.bad.len());
         for (entry, reason) in &written.bad {
-            error!("event {} can't be written: {reason}", entry.id);
+            let job = job_of(entry);
+            error!(job, "event {} can't be written: {reason}", entry.id);
             if let Err(error) = self.stream.set_aside(entry, reason) {
                 // It is still this consumer's, and will be claimed as if it had died.
-                warn!("event {} stays where it is: {}", entry.id, chain(&error));
+                warn!(
+                    job,
+                    "event {} stays where it is: {}",
+                    entry.id,
+                    chain(&error)
+                );
             }
         }
         all
@@ -289,17 +314,15 @@ impl Persister {
                 }
                 Ok(())
             }
-            Err(refused) => match events {
-                [(entry, _)] => {
+            Err(refused) => {
+                if let [(entry, _)] = events {
                     written.bad.push((entry, chain(&refused)));
-                    Ok(())
+                    return Ok(());
                 }
-                _ => {
-                    let (first, second) = events.split_at(events.len() / 2);
-                    self.write(first, written)?;
-                    self.write(second, written)
-                }
-            },
+                let (first, second) = events.split_at(events.len() / 2);
+                self.write(first, written)?;
+                self.write(second, written)
+            }
         }
     }
 
@@ -309,16 +332,17 @@ impl Persister {
         records: &[&JobRecord],
     ) -> Result<Result<WriteReport, WriteError>, Stopped> {
         loop {
-            let outcome = self.attempt(records);
-            match outcome {
+            let begun = Instant::now();
+            match self.attempt(records) {
                 Ok(report) => {
+                    self.metrics.note_commit(records.len(), begun);
                     self.postgres.is_over();
                     return Ok(Ok(report));
                 }
                 Err(error @ WriteError::Rejected(_)) => return Ok(Err(error)),
                 Err(error) => {
                     self.writer = None;
-                    self.wait_for_postgres(&error)?;
+                    self.wait_for_postgres(kind(&error), &error)?;
                 }
             }
         }
@@ -335,5 +359,19 @@ impl Persister {
         let outcome = writer.write(records);
         self.writer = Some(writer);
         outcome
+    }
+}
+
+/// The job that an event is about, if it is one.
+fn job_of(entry: &Entry) -> Option<String> {
+    let record = entry.event.as_ref().ok()?;
+    Some(record.job.id.to_string())
+}
+
+/// Whether PostgreSQL is waited for, or somebody who brings the schema up to date.
+fn kind(error: &WriteError) -> &'static str {
+    match error {
+        WriteError::Schema(_) => "schema",
+        WriteError::Url(_) | WriteError::Unavailable(_) | WriteError::Rejected(_) => "away",
     }
 }
