@@ -140,7 +140,7 @@ impl Producer {
                 call.key(keys::open(server));
                 for record in chunk {
                     let Some(result) = &record.result else {
-                        warn!("job {} has no result to announce", record.job.id);
+                        warn!(job = %record.job.id, "no result to announce");
                         continue;
                     };
                     call.arg(record.job.id.to_string())
@@ -214,7 +214,7 @@ impl Producer {
     pub async fn cancel(&self, record: &JobRecord) -> Result<Cancelled, QueueError> {
         let job = &record.job;
         let Some(result) = &record.result else {
-            warn!("job {} has no result to be cancelled with", job.id);
+            warn!(job = %job.id, "no result to cancel it with");
             return Ok(Cancelled::NotOpen);
         };
         let task_id = keys::task_id(job.id, result.run);
@@ -250,11 +250,21 @@ impl Producer {
         pipeline.cmd("LLEN").arg(keys::DEAD);
         pipeline.cmd("HLEN").arg(keys::open(server));
         pipeline.cmd("INFO").arg("memory");
-        let (a, b, c, d, held, taken_over, dead, open, info): (u64, u64, u64, u64, u64, u64, u64, u64, String) =
-            self.link
-                .pipeline(&pipeline)
-                .await
-                .map_err(QueueError::unavailable("tell how much it holds"))?;
+        let (a, b, c, d, held, taken_over, dead, open, info): (
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            String,
+        ) = self
+            .link
+            .pipeline(&pipeline)
+            .await
+            .map_err(QueueError::unavailable("tell how much it holds"))?;
         let number = |name: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|value| value.trim().parse().ok())

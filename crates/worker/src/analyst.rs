@@ -10,10 +10,11 @@ use crate::{
     source::{Location, Refused, Sources},
 };
 use async_trait::async_trait;
-use imgsys_analysis::{AnalysisError, Classifier, Depth, Limits};
+use imgsys_analysis::{AnalysisError, Classifier, Options};
 use imgsys_queue::{Analyze, AnalyzeTask, Verdict};
+use imgsys_service::metrics::{Histogram, observe_since};
 use imgsys_types::{Analysis, Digest, Failure, FailureReason, Job};
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
@@ -24,8 +25,9 @@ const HTTP_BUDGET_KIB: u32 = 128 << 10;
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) classifier: Box<dyn Classifier>,
-    pub(crate) limits: Limits,
-    pub(crate) depth: Depth,
+    pub(crate) options: Options,
+    /// How long analyses take on their threads.
+    pub(crate) took: Histogram,
 }
 
 /// Does what tasks ask for.
@@ -115,8 +117,10 @@ impl Engine {
 
     fn analyze(&self, bytes: &[u8], sha256: Digest) -> Result<Analysis, Trouble> {
         let classifier = &*self.classifier;
-        imgsys_analysis::analyze(bytes, sha256, &self.limits, self.depth, classifier)
-            .map_err(Trouble::Analysis)
+        let begun = Instant::now();
+        let analysis = imgsys_analysis::analyze(bytes, sha256, &self.options, classifier);
+        observe_since(&self.took, begun);
+        analysis.map_err(Trouble::Analysis)
     }
 }
 

@@ -5,11 +5,10 @@
 
 use clap::{Args, Parser};
 use imgsys_service::{
-    Program,
+    Config, Exit, Program,
     config::{LimitsConfig, LogConfig, RedisConfig, WorkerConfig},
 };
 use serde::Serialize;
-use std::path::{Path, PathBuf};
 
 /// Takes tasks from the queue, fetches their images, analyses them, and tells the results.
 ///
@@ -17,13 +16,7 @@ use std::path::{Path, PathBuf};
 /// a flag goes before a variable, a variable before the file.
 #[derive(Debug, Parser)]
 #[command(name = "imgsys-worker", version)]
-pub struct Cli {
-    /// Configuration file [default: /etc/imgsys/imgsys.toml, if it is there]
-    #[arg(long, env = "IMGSYS_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    sections: Sections,
-}
+pub struct Cli {}
 
 /// The sections that a worker uses.
 #[derive(Debug, Args, Serialize)]
@@ -42,11 +35,7 @@ impl Program for Cli {
     const OWN: &'static [&'static str] = &["worker", "limits"];
     type Sections = Sections;
 
-    fn sections(&self) -> &Sections {
-        &self.sections
-    }
-
-    fn config_file(&self) -> Option<&Path> {
-        self.config.as_deref()
+    fn check(config: &Config) -> Result<(), Exit> {
+        crate::check(config)
     }
 }

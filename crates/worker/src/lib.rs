@@ -5,7 +5,9 @@
 //! | [`cli`] | the command line |
 //! | `source` | which URLs are fetched, and no others |
 //! | `fetch` | the bytes: out of a directory, or over HTTP |
-//! | `pool` | the threads that analyse, panics and time limits |
+//! | `classifier` | which classifier gives the label, and its model |
+//! | `metrics` | what is counted, and whether Redis is there |
+//! | `pool` | the threads that analyse, panics, time limits, threads that hang |
 //! | `analyst` | a task from its URL to its verdict |
 //!
 //! The queue itself (leases, retries, the finishing script, draining) is `imgsys-queue`'s; what an
@@ -14,7 +16,9 @@
 pub mod cli;
 
 mod analyst;
+mod classifier;
 mod fetch;
+mod metrics;
 mod pool;
 mod source;
 #[cfg(test)]
@@ -22,16 +26,17 @@ mod tests;
 
 use analyst::{Analyst, Engine};
 use anyhow::Context;
-use imgsys_analysis::{Classifier, Depth, Limits, Simulated};
-use imgsys_queue::{Drained, WorkerOptions, keys};
+use imgsys_analysis::{Depth, Limits, Options};
+use imgsys_queue::{Drained, Producer, WorkerOptions, keys};
 use imgsys_service::{
-    Config, Exit,
-    config::{ClassifierKind, Decode, LimitsConfig, WorkerConfig},
+    Config, Exit, Metrics,
+    config::{Decode, LimitsConfig, WorkerConfig},
 };
+use metrics::{Metered, WorkerMetrics, WorkerProbe};
 use pool::{Patience, Pool};
 use source::Sources;
 use std::{num::NonZero, sync::Arc, thread, time::Duration};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::info;
 use uuid::Uuid;
 
@@ -53,14 +58,21 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
         some => some,
     };
     let patience = patience(limits.task_time, prefetch, threads);
-    let pool = Pool::new(threads, patience).context("starting the threads that analyse")?;
-    let analyst = Analyst::new(
-        engine(worker, limits),
-        sources,
-        limits.max_image.get(),
-        pool,
-    )
-    .context("preparing to fetch over HTTP")?;
+    let metrics = WorkerMetrics::new(threads, prefetch).context("starting the metrics")?;
+    let engine = engine(worker, limits, &metrics.all())?;
+    let pool = Pool::new(threads, worker.max_stuck, patience)
+        .context("starting the threads that analyse")?;
+    let worn_out = pool.worn_out();
+    let analyst = Analyst::new(engine, sources, limits.max_image.get(), pool)
+        .context("preparing to fetch over HTTP")?;
+    let probe = WorkerProbe {
+        redis: Producer::new(&config.redis.secret_url()?).context("redis.url")?,
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+    imgsys_service::http::start(&worker.http_listen, metrics.all(), probe).await?;
+    let analyzer = analyst;
+    let analyst = Metered { analyzer, metrics };
     let name = name();
     let options = WorkerOptions {
         url: config.redis.secret_url()?,
@@ -77,9 +89,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
         queue = keys::QUEUE,
         "worker {name} begins; it waits for Redis whenever that is away"
     );
+    let stop = shutdown.child_token();
+    let _ending = end_when(worn_out.clone(), stop.clone());
     let ready = || imgsys_service::ready(&[("WORKER", name.clone())]);
     let Drained { finished, returned } =
-        imgsys_queue::work(options, Arc::new(analyst), shutdown, ready)
+        imgsys_queue::work(options, Arc::new(analyst), stop, ready)
             .await
             .context("working on the queue")?;
     info!(
@@ -88,6 +102,28 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
         queue = keys::QUEUE,
         "worker {name} has ended: {finished} tasks finished while draining, {returned} given back"
     );
+    if worn_out.is_cancelled() {
+        let stuck = worker.max_stuck;
+        let error = anyhow::anyhow!("more than {stuck} threads hang in analyses: start it anew");
+        return Err(Exit::Failed(error));
+    }
+    Ok(())
+}
+
+/// Cancels one token when another is cancelled, until this is dropped.
+fn end_when(cause: CancellationToken, end: CancellationToken) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        cause.cancelled().await;
+        end.cancel();
+    }))
+}
+
+/// What is wrong with the configuration beyond its form. Needs a Tokio runtime.
+fn check(config: &Config) -> Result<(), Exit> {
+    Sources::parse(&config.worker.image_sources).map_err(|error| Exit::Usage(error.to_string()))?;
+    let metrics = Metrics::new("check", "").context("starting the metrics")?;
+    engine(&config.worker, &config.limits, &metrics)?;
+    Producer::new(&config.redis.secret_url()?).context("redis.url")?;
     Ok(())
 }
 
@@ -111,22 +147,27 @@ fn patience(task_time: Duration, prefetch: usize, threads: usize) -> Patience {
     }
 }
 
-fn engine(worker: &WorkerConfig, limits: &LimitsConfig) -> Engine {
-    let classifier: Box<dyn Classifier> = match worker.classifier {
-        ClassifierKind::Simulated => Box::new(Simulated::new(worker.delay)),
-    };
-    Engine {
+fn engine(worker: &WorkerConfig, limits: &LimitsConfig, metrics: &Metrics) -> Result<Engine, Exit> {
+    let classifier = classifier::classifier(worker);
+    let classifier = classifier.map_err(|error| Exit::Usage(error.to_string()))?;
+    let took = metrics::analysis_time(metrics, &classifier.analyzer().name)
+        .context("starting the metrics")?;
+    Ok(Engine {
         classifier,
-        limits: Limits {
-            max_pixels: limits.max_pixels,
-            max_side: limits.max_side,
-            max_decode_memory: limits.max_decode_memory.get(),
+        took,
+        options: Options {
+            limits: Limits {
+                max_pixels: limits.max_pixels,
+                max_side: limits.max_side,
+                max_decode_memory: limits.max_decode_memory.get(),
+            },
+            depth: match worker.decode {
+                Decode::Full => Depth::Full,
+                Decode::Header => Depth::Header,
+            },
+            keep_gps: worker.keep_gps,
         },
-        depth: match worker.decode {
-            Decode::Full => Depth::Full,
-            Decode::Header => Depth::Header,
-        },
-    }
+    })
 }
 
 /// A name that no other worker has: Celery's form, with a random part, for a host may run many.

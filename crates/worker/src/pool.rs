@@ -1,22 +1,44 @@
 //! The threads on which images are analysed.
+//!
+//! A thread that hangs in a decoder can't be stopped. It is written off: its turn goes to one of the
+//! spare threads, which the pool has from the start, and what it brings in the end is dropped. Then
+//! it is a spare thread itself. When more hang than there are spare ones, the pool is worn out:
+//! its process should end.
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::timeout,
 };
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 /// Threads beside Tokio's. Jobs begin in the order in which they come.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    /// As many threads as may be stuck more than work.
     threads: ThreadPool,
+    /// So many jobs at once.
+    turns: Arc<Semaphore>,
     patience: Patience,
+    stuck: Arc<Stuck>,
+}
+
+/// The threads that are written off.
+#[derive(Debug)]
+struct Stuck {
+    count: AtomicUsize,
+    limit: usize,
+    worn_out: CancellationToken,
 }
 
 /// How long is waited for each part of a task.
@@ -55,17 +77,35 @@ pub(crate) enum PoolError {
 }
 
 impl Pool {
-    pub(crate) fn new(threads: usize, patience: Patience) -> Result<Self, ThreadPoolBuildError> {
+    /// So many threads, and as many in reserve as may be stuck at once.
+    pub(crate) fn new(
+        threads: usize,
+        max_stuck: usize,
+        patience: Patience,
+    ) -> Result<Self, ThreadPoolBuildError> {
         let builder = ThreadPoolBuilder::new()
-            .num_threads(threads)
+            .num_threads(threads.saturating_add(max_stuck))
             .thread_name(|index| format!("analysis-{index}"));
-        let threads = builder.build()?;
-        Ok(Self { threads, patience })
+        Ok(Self {
+            threads: builder.build()?,
+            turns: Arc::new(Semaphore::new(threads)),
+            patience,
+            stuck: Arc::new(Stuck {
+                count: AtomicUsize::new(0),
+                limit: max_stuck,
+                worn_out: CancellationToken::new(),
+            }),
+        })
     }
 
     /// How long is waited for each part of a task.
     pub(crate) const fn patience(&self) -> Patience {
         self.patience
+    }
+
+    /// Cancelled when more threads are stuck than there are in reserve.
+    pub(crate) fn worn_out(&self) -> CancellationToken {
+        self.stuck.worn_out.clone()
     }
 
     /// Runs a job on one of the threads. A job that nobody waits for any more when its turn comes
@@ -74,34 +114,64 @@ impl Pool {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        let (sender, mut receiver) = oneshot::channel();
-        // A mark rather than a message: it is looked at only when patience ends.
-        let began = Arc::new(OnceLock::new());
-        let mark = Arc::clone(&began);
+        let Patience { begin, run, .. } = self.patience;
+        let turn = timeout(begin, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| PoolError::NeverBegun(begin))?;
+        let turn = Turn::new(turn.map_err(|_| PoolError::Closed)?);
+        let (sender, receiver) = oneshot::channel();
+        let (of_thread, stuck) = (turn.clone(), Arc::clone(&self.stuck));
         self.threads.spawn_fifo(move || {
-            if sender.is_closed() || mark.set(Instant::now()).is_err() {
-                return;
-            }
             // Nothing that the job shares is written to.
             let result = catch_unwind(AssertUnwindSafe(job));
+            if of_thread.take().is_none() {
+                stuck.has_come_back();
+            }
             // Whoever waited may be gone by now: its time limit has struck.
             let _ = sender.send(result.map_err(|cause| PoolError::Panicked(message(&*cause))));
         });
-        let Patience { begin, run, .. } = self.patience;
-        let no_later = Instant::now() + begin;
-        let mut look = no_later.min(Instant::now() + run);
-        loop {
-            if let Ok(result) = timeout_at(look, &mut receiver).await {
-                return result.unwrap_or(Err(PoolError::Closed));
-            }
-            let now = Instant::now();
-            look = match began.get() {
-                Some(&began) if began + run <= now => return Err(PoolError::TookTooLong(run)),
-                Some(&began) => began + run,
-                None if no_later <= now => return Err(PoolError::NeverBegun(begin)),
-                None => no_later.min(now + run),
-            };
+        if let Ok(result) = timeout(run, receiver).await {
+            return result.unwrap_or(Err(PoolError::Closed));
         }
+        if let Some(turn) = turn.take() {
+            self.stuck.write_off(turn);
+        }
+        Err(PoolError::TookTooLong(run))
+    }
+}
+
+/// The right to keep a thread busy. The thread gives it back when it is done, unless it was taken
+/// from it before.
+#[derive(Clone)]
+struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Turn {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Mutex::new(Some(permit))))
+    }
+
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Stuck {
+    /// Gives the turn of a thread that hangs to a spare one, if there is one left.
+    fn write_off(&self, turn: OwnedSemaphorePermit) {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let limit = self.limit;
+        if count <= limit {
+            warn!("a thread hangs in an analysis and is replaced: {count} of {limit} that may");
+            drop(turn);
+        } else {
+            warn!("{count} threads hang in analyses: this worker ends, to be started anew");
+            turn.forget();
+            self.worn_out.cancel();
+        }
+    }
+
+    fn has_come_back(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        info!("a thread that was written off has come to an end, too late");
     }
 }
 
@@ -118,15 +188,16 @@ mod tests {
     use std::{future::poll_fn, pin::pin, sync::mpsc, task::Poll};
 
     const HOUR: Duration = Duration::from_secs(3600);
+    const MOMENT: Duration = Duration::from_millis(50);
 
-    fn pool(begin: Duration, run: Duration) -> Pool {
+    fn pool(max_stuck: usize, begin: Duration, run: Duration) -> Pool {
         let fetch = HOUR;
-        Pool::new(1, Patience { fetch, begin, run }).unwrap()
+        Pool::new(1, max_stuck, Patience { fetch, begin, run }).unwrap()
     }
 
     #[tokio::test]
     async fn a_panic_is_told_and_the_thread_lives_on() {
-        let pool = pool(HOUR, HOUR);
+        let pool = pool(0, HOUR, HOUR);
         let died = pool.run(|| panic!("at byte {}", 7)).await;
         let cause = PoolError::Panicked("at byte 7".into());
         assert_eq!(died, Err::<(), _>(cause));
@@ -135,13 +206,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_nobody_waits_for_is_not_begun() {
-        let pool = pool(HOUR, HOUR);
+        let pool = pool(2, HOUR, HOUR);
         let (release, released) = mpsc::channel::<()>();
         let (mark, begun) = mpsc::channel();
         let mut busy = pin!(pool.run(move || released.recv()));
         {
             let mut forgotten = pin!(pool.run(move || mark.send(())));
-            // Once polled they are in the pool.
+            // Once polled they are in line.
             poll_fn(|context| {
                 assert!(busy.as_mut().poll(context).is_pending());
                 assert!(forgotten.as_mut().poll(context).is_pending());
@@ -151,22 +222,55 @@ mod tests {
         }
         release.send(()).unwrap();
         assert_eq!(busy.await, Ok(Ok(())));
-        // There is one thread: what was forgotten has had its turn before this.
+        // One at a time: what was forgotten has had its turn before this.
         pool.run(|| ()).await.unwrap();
         assert!(begun.try_recv().is_err());
     }
 
     #[tokio::test]
-    async fn the_time_limit_counts_from_the_beginning_and_a_late_end_is_dropped() {
-        let (begin, run) = (Duration::from_millis(150), Duration::from_millis(50));
-        let pool = pool(begin, run);
+    async fn as_many_run_at_once_as_there_are_threads() {
+        let pool = pool(3, MOMENT, HOUR);
         let (release, released) = mpsc::channel::<()>();
-        let stuck = pool.run(move || released.recv());
-        let waiting = pool.run(|| ());
-        let (stuck, waiting) = tokio::join!(stuck, waiting);
-        assert_eq!(stuck, Err(PoolError::TookTooLong(run)));
-        assert_eq!(waiting, Err(PoolError::NeverBegun(begin)));
-        release.send(()).unwrap();
-        assert_eq!(pool.run(|| 5).await, Ok(5));
+        let busy = pool.run(move || released.recv());
+        let waiting = async {
+            let waited = pool.run(|| ()).await;
+            release.send(()).unwrap();
+            waited
+        };
+        let (busy, waiting) = tokio::join!(busy, waiting);
+        assert_eq!(busy, Ok(Ok(())));
+        assert_eq!(waiting, Err(PoolError::NeverBegun(MOMENT)));
+        assert!(!pool.worn_out().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_stuck_thread_is_replaced_and_its_late_end_ignored() {
+        let pool = pool(1, HOUR, MOMENT);
+        for _ in 0..5 {
+            let (release, released) = mpsc::channel::<()>();
+            let stuck = pool.run(move || released.recv()).await;
+            assert_eq!(stuck, Err(PoolError::TookTooLong(MOMENT)));
+            assert_eq!(pool.run(|| 5).await, Ok(5));
+            release.send(()).unwrap();
+            // It counts until it has come back.
+            while pool.stuck.count.load(Ordering::Relaxed) > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(!pool.worn_out().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn more_stuck_threads_than_allowed_wear_the_pool_out() {
+        let pool = pool(2, HOUR, MOMENT);
+        let mut releases = Vec::new();
+        for count in 1..=3 {
+            assert!(!pool.worn_out().is_cancelled());
+            let (release, held) = mpsc::channel::<()>();
+            releases.push(release);
+            let stuck = pool.run(move || held.recv()).await;
+            assert_eq!(stuck, Err(PoolError::TookTooLong(MOMENT)), "{count}");
+        }
+        assert!(pool.worn_out().is_cancelled());
     }
 }

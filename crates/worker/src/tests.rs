@@ -11,8 +11,11 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use imgsys_analysis::{AnalysisError, Classification, Classifier, Depth, Image, Limits, Simulated};
+use imgsys_analysis::{
+    AnalysisError, Classification, Classifier, Depth, Image, Limits, Options, Simulated, View,
+};
 use imgsys_queue::{Analyze, AnalyzeTask, Verdict};
+use imgsys_service::Metrics;
 use imgsys_types::{
     Analyzer, Digest, FailureReason, Job, JobId, Owner, Priority, ServerId, Timestamp,
 };
@@ -33,12 +36,19 @@ const TIME: Duration = Duration::from_secs(60);
 fn analyst(source: &str, classifier: impl Classifier + 'static, time: Duration) -> Analyst {
     let engine = Engine {
         classifier: Box::new(classifier),
-        limits: Limits {
-            max_pixels: 1_000_000,
-            max_side: 2000,
-            max_decode_memory: 16 << 20,
+        took: Metrics::new("test", "0")
+            .unwrap()
+            .times("took_seconds", "Time")
+            .unwrap(),
+        options: Options {
+            limits: Limits {
+                max_pixels: 1_000_000,
+                max_side: 2000,
+                max_decode_memory: 16 << 20,
+            },
+            depth: Depth::Full,
+            keep_gps: false,
         },
-        depth: Depth::Full,
     };
     let patience = Patience {
         fetch: time,
@@ -46,7 +56,13 @@ fn analyst(source: &str, classifier: impl Classifier + 'static, time: Duration) 
         run: time,
     };
     let sources = Sources::parse(&[source.to_owned()]).unwrap();
-    Analyst::new(engine, sources, MAX_IMAGE, Pool::new(1, patience).unwrap()).unwrap()
+    Analyst::new(
+        engine,
+        sources,
+        MAX_IMAGE,
+        Pool::new(1, 1, patience).unwrap(),
+    )
+    .unwrap()
 }
 
 fn simulated() -> Simulated {
@@ -345,8 +361,8 @@ impl Classifier for Broken {
         &self.0
     }
 
-    fn depth(&self) -> Depth {
-        Depth::Header
+    fn view(&self) -> Option<View> {
+        None
     }
 
     fn classify(&self, _image: &Image<'_>) -> Result<Classification, AnalysisError> {

@@ -30,6 +30,8 @@ fn help_and_version() {
         "--image-sources",
         "--decode",
         "--delay",
+        "--onnx-model",
+        "--max-stuck",
         "--redis-url",
         "--max-pixels",
         "IMGSYS_WORKER_THREADS",
@@ -62,6 +64,12 @@ fn a_wrong_key_is_one_line_with_file_key_and_what_is_allowed() {
     for (text, key, allowed) in [
         ("[worker]\nthread = 3", "worker", "`threads`"),
         ("[worker]\ndecode = \"half\"", "worker.decode", "`header`"),
+        ("[worker.onnx]\nmodels = \"x\"", "worker.onnx", "`model`"),
+        (
+            "[worker.onnx]\nmean = \"x\"",
+            "worker.onnx.mean",
+            "sequence",
+        ),
         ("[worker]\ndelay = 3", "worker.delay", "a duration"),
     ] {
         fs::write(file.path(), text).unwrap();
@@ -88,7 +96,7 @@ fn an_image_source_that_makes_no_sense_is_told_with_code_2() {
 fn without_redis_it_waits_says_so_and_ends_on_sigterm() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = format!("unix://{}/no-redis", dir.path().display());
-    let spec = Spec::new("worker", PROGRAM).args(["--redis-url", &nowhere]);
+    let spec = Spec::new("worker", PROGRAM).args(["--http-listen", "", "--redis-url", &nowhere]);
     let service = Service::new(spec, dir.path());
     service.start().unwrap();
     let name = service.fact("WORKER").unwrap();
@@ -108,4 +116,65 @@ fn without_redis_it_waits_says_so_and_ends_on_sigterm() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("waits for Redis"), "{log}");
     assert!(log.contains("has ended"), "{log}");
+}
+
+#[test]
+fn a_classifier_that_can_not_be_is_told_with_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../analysis/tests/models");
+    let model = dir.path().join("model.onnx");
+    fs::copy(format!("{models}/nchw.onnx"), &model).unwrap();
+    let labels = dir.path().join("two.txt");
+    fs::write(&labels, "red\ngreen\n").unwrap();
+    let [model, labels] = [&model, &labels].map(|path| path.to_str().unwrap());
+    let missing = dir.path().join("none.onnx").display().to_string();
+    let small = ["--onnx-input-size", "8"];
+    for (flags, begin, told) in [
+        (&["--classifier", "onnx"][..], "model: ", "needs a model"),
+        (
+            &["--onnx-model", &missing],
+            "model: ",
+            "none.onnx: No such file",
+        ),
+        (
+            &["--onnx-model", model],
+            "labels: ",
+            "labels.txt: No such file",
+        ),
+        (
+            &["--onnx-model", model, "--onnx-labels", labels],
+            "model: ",
+            "is 1x3x8x8 of F32, but size and layout make it 1x3x224x224",
+        ),
+        (
+            &[
+                &["--onnx-model", model, "--onnx-labels", labels],
+                &small[..],
+            ]
+            .concat(),
+            "labels: ",
+            "tells 3 labels apart, but there are 2 labels",
+        ),
+        (
+            &[
+                "--onnx-model",
+                model,
+                "--onnx-labels",
+                labels,
+                "--onnx-crop",
+                "2",
+            ],
+            "crop: ",
+            "at most 1",
+        ),
+        (
+            &["--onnx-model", model, "--onnx-mean", "1,2"],
+            "mean: ",
+            "2 numbers: give one, or three",
+        ),
+    ] {
+        let begin = format!("imgsys-worker: worker.onnx.{begin}");
+        let told = starts_with(begin).and(contains(told)).and(one_line());
+        worker().args(flags).assert().code(2).stderr(told);
+    }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use imgsys_local::{Service, Spec, TestRedis};
 use imgsys_queue::{OpenState, Producer, Task};
 use imgsys_types::{
@@ -11,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
+    io::Cursor,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -47,6 +49,7 @@ impl World {
         let spec = Spec::new("worker", env!("CARGO_BIN_EXE_imgsys-worker"))
             .args(["--redis-url", &self.redis.url()])
             .args(["--image-sources", &images])
+            .args(["--http-listen", ""])
             .args(flags);
         Service::new(spec, self.dir.path())
     }
@@ -181,4 +184,131 @@ async fn sigterm_ends_what_runs_and_gives_back_the_rest() {
         assert!(matches!(result.outcome, Outcome::Done(_)), "{result:?}");
         assert_eq!(result.attempts, 1);
     }
+}
+
+#[tokio::test]
+async fn threads_that_hang_are_replaced_and_in_the_end_the_worker_is() {
+    let world = World::new();
+    let flags = ["--threads", "1", "--task-time", "200ms", "--max-stuck", "1"];
+    let flags = [&flags[..], &["--prefetch", "3", "--delay", "1h"]].concat();
+    let worker = world.worker(&flags);
+    worker.start().unwrap();
+    let tasks: Vec<Task> = (0..3)
+        .map(|number| world.task(&cat_number(number)))
+        .collect();
+    world.producer.dispatch(&tasks).await.unwrap();
+    // The second had a thread only because that of the first was replaced.
+    for result in world.results(&tasks[..2]).await {
+        let Outcome::Failed(failure) = &result.outcome else {
+            panic!("{result:?}");
+        };
+        assert_eq!(failure.reason, FailureReason::Timeout, "{failure}");
+    }
+    let status = worker.wait(DEADLINE).unwrap();
+    let log = worker.last_lines().join("\n");
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("threads hang in analyses"), "{log}");
+
+    let next = world.worker(&[]);
+    next.start().unwrap();
+    let results = world.results(&tasks).await;
+    assert!(
+        matches!(results[2].outcome, Outcome::Done(_)),
+        "{results:?}"
+    );
+    // The first worker may have taken it up and given it back.
+    assert!(results[2].attempts <= 2, "{results:?}");
+}
+
+#[tokio::test]
+async fn a_model_gives_the_label() {
+    let world = World::new();
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../analysis/tests/models/nchw.onnx"
+    );
+    let labels = world.dir.path().join("colours.txt");
+    fs::write(&labels, "red\ngreen\nblue\n").unwrap();
+    let flags = ["--onnx-model", model, "--onnx-input-size", "8"];
+    let labels = ["--onnx-labels", labels.to_str().unwrap()];
+    let numbers = ["--onnx-mean", "0", "--onnx-scale", "255,255,255"];
+    let worker = world.worker(&[&flags[..], &labels, &numbers, &["--onnx-name", "color"]].concat());
+    worker.start().unwrap();
+    let green = RgbImage::from_pixel(300, 200, Rgb([0, 200, 0]));
+    let task = world.task(&png(&green.into()));
+    world
+        .producer
+        .dispatch(std::slice::from_ref(&task))
+        .await
+        .unwrap();
+    let results = world.results(&[task]).await;
+    let Outcome::Done(analysis) = &results[0].outcome else {
+        panic!("{results:?}");
+    };
+    assert_eq!(analysis.label, "green");
+    assert_eq!(analysis.analyzer.name, "color");
+    let digest = Sha256::digest(fs::read(model).unwrap());
+    assert_eq!(
+        analysis.analyzer.model,
+        Some(Digest::from_bytes(digest.into()))
+    );
+    assert_eq!(analysis.properties.colors[0].rgb, "#00c800");
+    assert_eq!(analysis.properties.flags, ["flat"]);
+}
+
+fn png(image: &DynamicImage) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// The most memory that a process has had, in bytes.
+fn peak(worker: &Service) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", worker.pid().unwrap())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    kib.unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[tokio::test]
+async fn the_largest_images_on_all_threads_stay_within_the_memory_allowed() {
+    const DECODE: u64 = 64 << 20;
+    const FILE: u64 = 1 << 20;
+    const THREADS: u64 = 2;
+    let world = World::new();
+    let limits = ["--max-decode-memory", "64MiB", "--max-image", "1MiB"];
+    let threads = THREADS.to_string();
+    let worker = world.worker(&[&limits[..], &["--threads", &threads]].concat());
+    worker.start().unwrap();
+    let idle = peak(&worker);
+    // As large as they may be, each another.
+    let tasks: Vec<Task> = (0..6)
+        .map(|number| {
+            let color = Rgba([number, 100, 200, 128]);
+            let image = RgbaImage::from_pixel(4096, 4096, color);
+            world.task(&png(&image.into()))
+        })
+        .collect();
+    let over = RgbaImage::from_pixel(4096, 4097, Rgba([0; 4]));
+    let over = world.task(&png(&over.into()));
+    world.producer.dispatch(&tasks).await.unwrap();
+    world
+        .producer
+        .dispatch(std::slice::from_ref(&over))
+        .await
+        .unwrap();
+    for result in world.results(&tasks).await {
+        assert!(matches!(result.outcome, Outcome::Done(_)), "{result:?}");
+    }
+    let refused = world.results(&[over]).await;
+    let Outcome::Failed(failure) = &refused[0].outcome else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(failure.reason, FailureReason::TooLarge, "{failure}");
+
+    let taken = peak(&worker) - idle;
+    let allowed = THREADS * (DECODE + 2 * FILE) + (16 << 20);
+    assert!(taken <= allowed, "{taken} bytes, more than {allowed}");
+    // The images were as large as is thought here.
+    assert!(taken >= DECODE, "{taken} bytes are too few");
 }

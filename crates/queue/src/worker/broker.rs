@@ -250,7 +250,8 @@ impl Delivery for LeasedDelivery {
     /// The task has been ended or given back by then; if not, the loop dropped it.
     async fn ack(&self) -> Result<(), BrokerError> {
         if let Some(released) = self.shared.leases.end(&self.lease) {
-            warn!("task {} was dropped by the worker loop", released.task.id);
+            let job = released.task.arguments.job;
+            warn!(%job, "a task was dropped by the worker loop");
             let finish = Finish::acknowledge(released.task.id.clone(), released.tags);
             self.shared.settle(&self.lease, finish).await;
         }

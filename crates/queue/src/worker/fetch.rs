@@ -168,7 +168,8 @@ impl Fetcher {
                             permit,
                         });
                     } else {
-                        debug!("another copy of task {} came while one is here", task.id);
+                        let job = task.arguments.job;
+                        debug!(%job, "another copy of a task came while one is here");
                     }
                 }
             }
@@ -266,7 +267,8 @@ impl Fetcher {
     /// that it takes nothing with it, and nothing else can have been to blame.
     async fn run_alone(&self, suspect: Popped, takeovers: u32) {
         let id = suspect.task.id.clone();
-        warn!("task {id} runs alone: {takeovers} workers have died with it");
+        let job = suspect.task.arguments.job;
+        warn!(%job, "a task runs alone: {takeovers} workers have died with it");
         let waiting = self.shared.leases.take_waiting();
         self.shared
             .give_back(waiting, self.shared.stop.cancelled())

@@ -71,8 +71,8 @@ impl Finish {
     pub(super) fn rejected(tag: &str, raw: &[u8], rejected: Rejected, worker: &str) -> Self {
         let failure = Failure::new(rejected.failure(), &rejected.detail);
         warn!(
-            "set a message aside: {}: {}",
-            rejected.reason, rejected.detail
+            job = rejected.id,
+            "set a message aside: {}: {}", rejected.reason, rejected.detail
         );
         let mut finish = Self::acknowledge(
             rejected.id.clone().unwrap_or_default(),
@@ -96,7 +96,8 @@ impl Finish {
     pub(super) fn condemned(released: Released, attempts: u32) -> Self {
         const DETAIL: &str =
             "every worker that took it died, the last one while it ran nothing else";
-        warn!("task {} is a dead letter: {DETAIL}", released.task.id);
+        let job = released.task.arguments.job;
+        warn!(%job, "a task is a dead letter: {DETAIL}");
         let dead = dead_letter("dead_letter", DETAIL, released.task.raw.as_bytes());
         let failure = Failure::new(FailureReason::DeadLetter, DETAIL);
         let result = JobResult {
@@ -131,7 +132,7 @@ impl Finish {
         record.result = Some(result);
         match events::to_json(&record) {
             Ok(data) => self.event = Some(Event { record, run, data }),
-            Err(error) => error!("job {}: writing its result: {error}", record.job.id),
+            Err(error) => error!(job = %record.job.id, "writing a result: {error}"),
         }
     }
 

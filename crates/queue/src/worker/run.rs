@@ -96,10 +96,7 @@ impl Shared {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(panic)) => {
                 let message = panic_message(panic.as_ref());
-                error!(
-                    "the analysis of job {} panicked: {message}",
-                    task.arguments.job
-                );
+                error!(job = %task.arguments.job, "the analysis panicked: {message}");
                 failed(FailureReason::AnalyzerError, message.to_owned())
             }
             Err(_) => {
@@ -126,10 +123,11 @@ fn retry(started: &Started, why: &str) -> TaskResult<()> {
     let task = &started.task;
     let pause = RETRY.after(task.retries).next();
     let at = Utc::now() + TimeDelta::from_std(pause).unwrap_or_default();
+    let job = task.arguments.job;
     if task.retries == 0 {
-        info!("task {} is tried again in {pause:.1?}: {why}", task.id);
+        info!(%job, "a task is tried again in {pause:.1?}: {why}");
     } else {
-        debug!("task {} is tried again in {pause:.1?}: {why}", task.id);
+        debug!(%job, "a task is tried again in {pause:.1?}: {why}");
     }
     Err(TaskError::Retry(Some(at)))
 }
