@@ -3,7 +3,8 @@
 //! `make bench-latency` builds the programs as they are released and runs this.
 
 // A bench that can't go on stops.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+// It uses only a part of the tests' client.
+#![allow(clippy::unwrap_used, clippy::print_stdout, dead_code)]
 
 #[path = "../tests/system/client.rs"]
 mod client;

@@ -259,11 +259,10 @@ impl Book {
         old.map(|(&id, _)| id).take(limit).collect()
     }
 
-    /// Notes that an ended job is in the database and leaves the spool.
-    pub(crate) fn note_gone(&mut self, id: JobId) {
-        let Some(ended) = self.ended.remove(&id) else {
-            return;
-        };
+    /// Notes that an ended job is in the database and leaves the spool; gives how long ago it ended.
+    pub(crate) fn note_gone(&mut self, id: JobId) -> Option<Duration> {
+        let ended = self.ended.remove(&id)?;
+        let age = ended.since.elapsed();
         let now = Instant::now();
         if self.recent.insert(id, ended).is_none() {
             self.recent_order.push_back((now, id));
@@ -280,6 +279,7 @@ impl Book {
             self.recent_order.pop_front();
             self.recent.remove(&oldest);
         }
+        Some(age)
     }
 
     /// Takes a job out of line, so that it is not sent; whether it was in line.
@@ -290,6 +290,11 @@ impl Book {
     /// Jobs waiting for a place in Redis, those about which it is asked included.
     pub(crate) fn waiting_len(&self) -> usize {
         self.waiting.len() + self.is_unsure.len()
+    }
+
+    /// Jobs that are in Redis, unfinished.
+    pub(crate) fn sent_len(&self) -> usize {
+        self.sent.len()
     }
 
     /// Whether there is anything to send.

@@ -1,15 +1,16 @@
 //! The command line of `imgsys-server`.
 
 // Doc comments are help texts here.
-#![allow(clippy::doc_markdown)]
+#![allow(clippy::doc_markdown, rustdoc::invalid_html_tags)]
 
-use clap::{Args, Parser};
+use crate::auth::{self, Edit};
+use clap::{Args, Parser, Subcommand};
 use imgsys_service::{
-    Program,
-    config::{DatabaseConfig, LimitsConfig, LogConfig, RedisConfig, ServerConfig},
+    Config, Exit, Program,
+    config::{AuthConfig, DatabaseConfig, LimitsConfig, LogConfig, RedisConfig, ServerConfig},
 };
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
 
 /// Takes images from clients, keeps them, has workers analyse them, and tells the answers.
 ///
@@ -18,11 +19,32 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Parser)]
 #[command(name = "imgsys-server", version)]
 pub struct Cli {
-    /// Configuration file [default: /etc/imgsys/imgsys.toml, if it is there]
-    #[arg(long, env = "IMGSYS_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    sections: Sections,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do other than to serve.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Make, list and take back the tokens of auth.tokens_file
+    #[command(subcommand)]
+    Token(Edit),
+}
+
+impl Cli {
+    /// Does what was asked for: to serve, unless there is a subcommand.
+    pub async fn run(self, config: Config, shutdown: CancellationToken) -> Result<(), Exit> {
+        match self.command {
+            None => crate::run(config, shutdown).await,
+            Some(Command::Token(edit)) => {
+                let Some(file) = &config.auth.tokens_file else {
+                    let text = "where are the tokens? Set auth.tokens_file, or --auth-tokens-file";
+                    return Err(Exit::Usage(text.into()));
+                };
+                Ok(auth::edit(file, edit)?)
+            }
+        }
+    }
 }
 
 /// The sections that the server uses.
@@ -30,6 +52,8 @@ pub struct Cli {
 pub struct Sections {
     #[command(flatten)]
     server: ServerConfig,
+    #[command(flatten)]
+    auth: AuthConfig,
     #[command(flatten)]
     limits: LimitsConfig,
     #[command(flatten)]
@@ -44,11 +68,7 @@ impl Program for Cli {
     const OWN: &'static [&'static str] = &["server", "limits"];
     type Sections = Sections;
 
-    fn sections(&self) -> &Sections {
-        &self.sections
-    }
-
-    fn config_file(&self) -> Option<&Path> {
-        self.config.as_deref()
+    fn check(config: &Config) -> Result<(), Exit> {
+        crate::check(config)
     }
 }

@@ -94,6 +94,7 @@ impl Shared {
     }
 
     fn tell(&self, job: &Job, result: JobResult) {
+        self.metrics.note_told(job, &result);
         let watchers = self.book().note_ended(job);
         self.dispatch.notify_one();
         let end = JobEnd {
@@ -106,11 +107,16 @@ impl Shared {
         }
     }
 
-    /// Tells the end of a job that the database has, and lets go of it.
-    pub(crate) fn conclude_from_database(&self, job: &Job, result: JobResult) {
-        self.tell(job, result);
-        self.book().note_gone(job.id);
-        self.store.remove(vec![job.id]);
+    /// Tells the end of a job that the database has, and lets go of it. It goes through the spool
+    /// like any other: whoever begins to watch in between finds it there, or finds the job gone.
+    pub(crate) async fn conclude_from_database(&self, job: &Job, result: JobResult) {
+        self.conclude(job, result).await;
+        let mut book = self.book();
+        if book.has_ended(job.id) {
+            book.note_gone(job.id);
+            drop(book);
+            self.store.remove(vec![job.id]);
+        }
     }
 
     /// Lets go of jobs that are in the database.
@@ -122,7 +128,9 @@ impl Shared {
         let mut book = self.book();
         for &id in ids {
             if book.has_ended(id) {
-                book.note_gone(id);
+                if let Some(after) = book.note_gone(id) {
+                    self.metrics.note_persisted(after);
+                }
                 gone.push(id);
             } else if book.sent(id).is_some() {
                 // In the database before its result was heard of here: the database tells it.

@@ -77,7 +77,10 @@ impl Dispatcher {
             }
         }
         match shared.producer.dispatch(&tasks).await {
-            Ok(()) => shared.book().confirm(&ids),
+            Ok(()) => {
+                shared.book().confirm(&ids);
+                shared.metrics.dispatched.inc_by(ids.len() as u64);
+            }
             Err(problem) => {
                 warn!("{} jobs wait in the spool: {}", ids.len(), chain(&problem));
                 // It may have been done all the same: Redis and the database are asked first.

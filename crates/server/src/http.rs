@@ -1,14 +1,16 @@
-//! The HTTP side listener: whether the server lives, and images for workers on other machines.
+//! The HTTP side listener: health and metrics, as all programs have them, and images for workers on
+//! other machines.
 
-use crate::shared::Shared;
+use crate::{auth::Scope, metrics::ServerProbe, shared::Shared};
 use axum::{
     Router,
     body::Body,
     extract::{Path, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use imgsys_service::http as side;
 use imgsys_types::Digest;
 use std::{io, sync::Arc};
 use tokio::{fs::File, net::TcpListener};
@@ -19,19 +21,32 @@ use tracing::error;
 const CHUNK: usize = 64 << 10;
 
 /// Serves until `shutdown`.
-pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, shutdown: CancellationToken) {
-    let routes = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+pub(crate) async fn run(probe: ServerProbe, listener: TcpListener, shutdown: CancellationToken) {
+    let images = Router::new()
         .route("/images/{sha256}", get(image))
-        .with_state(shared);
-    let served = axum::serve(listener, routes)
-        .with_graceful_shutdown(async move { shutdown.cancelled().await });
-    if let Err(problem) = served.await {
-        error!("the HTTP side listener ended: {problem}");
-    }
+        .with_state(Arc::clone(&probe.shared));
+    let metrics = probe.shared.metrics.all();
+    let routes = side::routes(metrics, probe).merge(images);
+    side::serve(listener, routes, shutdown).await;
 }
 
-async fn image(State(shared): State<Arc<Shared>>, Path(sha256): Path<String>) -> Response {
+async fn image(
+    State(shared): State<Arc<Shared>>,
+    Path(sha256): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let secret = headers.get(header::AUTHORIZATION);
+    let secret = secret.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    match shared.tokens.admit(secret) {
+        Ok(grant) if grant.allows(Scope::Worker) => {}
+        Ok(_) => {
+            return (StatusCode::FORBIDDEN, "the token lacks the scope worker\n").into_response();
+        }
+        Err(refused) => {
+            let scheme = [(header::WWW_AUTHENTICATE, "Bearer")];
+            return (StatusCode::UNAUTHORIZED, scheme, format!("{refused}\n")).into_response();
+        }
+    }
     // A digest is 64 hexadecimal digits: no path leads anywhere else.
     let Ok(digest) = sha256.parse::<Digest>() else {
         let text = "write /images/ and the image's SHA-256 in 64 hexadecimal digits\n";

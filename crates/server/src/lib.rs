@@ -11,12 +11,14 @@
 //!
 //! Accepting needs neither Redis nor PostgreSQL; a job leaves the spool once it is in the database.
 
+mod auth;
 mod book;
 pub mod cli;
 mod deliver;
 mod dispatch;
 mod history;
 mod http;
+mod metrics;
 mod outbox;
 mod reconcile;
 mod requests;
@@ -27,13 +29,18 @@ mod submit;
 mod watch;
 mod writer;
 
-use crate::{book::Book, shared::Shared};
+use crate::{
+    auth::Tokens,
+    book::Book,
+    metrics::{ServerMetrics, ServerProbe},
+    shared::Shared,
+};
 use anyhow::Context;
 use imgsys_history::read::Reader;
 use imgsys_queue::Producer;
 use imgsys_service::{Config, Exit, config::Durability, ready};
 use imgsys_store::{Store, StoreOptions};
-use imgsys_types::Timestamp;
+use imgsys_types::{ErrorCode, Timestamp};
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
@@ -49,12 +56,18 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Runs the server until `shutdown`, then drains.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit> {
     let drain = config.server.drain;
+    let tokens = Tokens::open(config.auth.tokens_file.clone())
+        .map_err(|problem| Exit::Usage(problem.to_string()))?;
     let listener = bind(&config.server.listen).await?;
+    guard(&config, &listener)?;
     let http = match config.server.http_listen.as_str() {
         "" => None,
         address => Some(bind(address).await?),
     };
-    let shared = Arc::new(open(config).await?);
+    if let Some(http) = &http {
+        guard(&config, http)?;
+    }
+    let shared = Arc::new(open(config, tokens).await?);
     let mut facts = vec![("LISTEN", address(&listener)?)];
     if let Some(http) = &http {
         facts.push(("HTTP", address(http)?));
@@ -72,8 +85,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
     parts.spawn(deliver::run(Arc::clone(&shared), events, behind.clone()));
     parts.spawn(dispatch::run(Arc::clone(&shared), behind.clone()));
     parts.spawn(reconcile::run(Arc::clone(&shared), behind.clone()));
+    parts.spawn({
+        let (shared, behind) = (Arc::clone(&shared), behind.clone());
+        async move { shared.tokens.follow(behind).await }
+    });
     if let Some(http) = http {
-        parts.spawn(http::run(Arc::clone(&shared), http, behind.clone()));
+        let probe = ServerProbe {
+            shared: Arc::clone(&shared),
+            shutdown: shutdown.clone(),
+        };
+        parts.spawn(http::run(probe, http, behind.clone()));
     }
     ready(&facts);
 
@@ -105,6 +126,41 @@ async fn bind(address: &str) -> Result<TcpListener, Exit> {
     Ok(listener.with_context(|| format!("listening on {address}"))?)
 }
 
+/// What is wrong with the configuration beyond its form. Needs a Tokio runtime.
+fn check(config: &Config) -> Result<(), Exit> {
+    Tokens::open(config.auth.tokens_file.clone())
+        .map_err(|problem| Exit::Usage(problem.to_string()))?;
+    for address in [&config.server.listen, &config.server.http_listen] {
+        // A name is judged by what it stands for when the server starts.
+        if let Ok(address) = address.parse() {
+            guard_address(config, address)?;
+        }
+    }
+    Producer::new(&config.redis.secret_url()?).context("redis.url")?;
+    Reader::new(&config.database.secret_url()?, config.database.pool).context("database.url")?;
+    Ok(())
+}
+
+fn guard(config: &Config, listener: &TcpListener) -> Result<(), Exit> {
+    let address = listener
+        .local_addr()
+        .context("asking for the own address")?;
+    guard_address(config, address)
+}
+
+/// Refuses to listen where others can reach it if everybody might do everything.
+fn guard_address(config: &Config, address: SocketAddr) -> Result<(), Exit> {
+    let auth = &config.auth;
+    if address.ip().is_loopback() || auth.tokens_file.is_some() || auth.insecure {
+        return Ok(());
+    }
+    Err(Exit::Usage(format!(
+        "{address} can be reached by others, and there are no tokens: set auth.tokens_file (`imgsys-server \
+         token new` makes a token), listen on 127.0.0.1, or set auth.insecure = true if everybody may do \
+         everything"
+    )))
+}
+
 fn address(listener: &TcpListener) -> Result<String, Exit> {
     let address = listener
         .local_addr()
@@ -113,7 +169,7 @@ fn address(listener: &TcpListener) -> Result<String, Exit> {
 }
 
 /// Opens the store and fills the book from it.
-async fn open(config: Config) -> Result<Shared, Exit> {
+async fn open(config: Config, tokens: Tokens) -> Result<Shared, Exit> {
     let options = StoreOptions {
         dir: config.server.data_dir.clone(),
         images_dir: config.server.images_dir.clone(),
@@ -133,7 +189,10 @@ async fn open(config: Config) -> Result<Shared, Exit> {
     let producer = Producer::new(&config.redis.secret_url()?).context("redis.url")?;
     let reader = Reader::new(&config.database.secret_url()?, config.database.pool)
         .context("database.url")?;
-    Ok(Shared::new(config, store, producer, reader, book))
+    let metrics = ServerMetrics::new().context("starting the metrics")?;
+    Ok(Shared::new(
+        config, tokens, store, producer, reader, metrics, book,
+    ))
 }
 
 /// Takes in clients until `shutdown`.
@@ -170,10 +229,13 @@ fn admit(
         warn!(%peer, "setting up a connection: {problem}");
         return;
     }
+    shared.metrics.connected.inc();
     let most = shared.config.limits.max_connections;
     let shared = Arc::clone(shared);
     if shared.connections.fetch_add(1, Ordering::Relaxed) >= most {
         clients.spawn(async move {
+            let code = ErrorCode::TooManyConnections;
+            shared.metrics.goodbyes.add(&code, 1);
             session::turn_away(stream, most).await;
             shared.connections.fetch_sub(1, Ordering::Relaxed);
         });

@@ -4,7 +4,5 @@ use imgsys_server::cli::Cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    imgsys_service::run::<Cli, _>(0, |_cli, config, shutdown| {
-        imgsys_server::run(config, shutdown)
-    })
+    imgsys_service::run::<Cli, _>(0, Cli::run)
 }

@@ -19,7 +19,7 @@ use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 /// Jobs asked about at once.
 const BATCH: usize = 1000;
@@ -139,6 +139,7 @@ impl Shared {
         if !overdue.is_empty() {
             info!("{} overdue tasks are put on the queue again", overdue.len());
             self.producer.requeue(&overdue).await?;
+            self.metrics.requeued.inc_by(overdue.len() as u64);
         }
         self.ask_database(absent).await
     }
@@ -181,7 +182,7 @@ impl Shared {
                 Some(JobRecord {
                     result: Some(result),
                     ..
-                }) => self.conclude_from_database(&record.job, result),
+                }) => self.conclude_from_database(&record.job, result).await,
                 Some(row) if row.job.server != self.server && !self.is_stale(&row) => {
                     debug!(job = %id, server = %row.job.server, "another server has this job");
                     self.book().doubt(id);
@@ -214,11 +215,7 @@ impl Shared {
         let detail = "the job's id belongs to another image or owner: submit it under a new id";
         let failure = Failure::new(FailureReason::Conflict, detail);
         let result = JobResult::failed(0, failure);
-        if let Err(problem) = self.store.set_result(id, result.clone()).await {
-            error!(job = %id, "writing a result: {}", chain(&problem));
-            return;
-        }
-        self.conclude_from_database(&record.job, result);
+        self.conclude_from_database(&record.job, result).await;
     }
 
     async fn ask_about_foreign(&self) -> Result<(), Undecided> {

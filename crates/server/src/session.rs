@@ -5,8 +5,9 @@
 //! the store's flush.
 
 use crate::{
+    auth::{Grant, Refused, Scope},
     outbox::Outbox,
-    shared::Shared,
+    shared::{Shared, refuse},
     submit::{DISCARD_MAX, Refusal},
     writer,
 };
@@ -43,6 +44,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(crate) owner: Owner,
+    grant: Grant,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) shutdown: CancellationToken,
     /// Submits that await `accepted`.
@@ -89,12 +91,14 @@ pub(crate) async fn serve(
         gone.clone(),
     ));
     let mut frames = FrameReader::new(read);
+    let server = Arc::clone(&shared);
     let end = match handshake(&shared, &outbox, &mut frames, &shutdown).await {
         Err(end) => end,
-        Ok(owner) => {
+        Ok(grant) => {
             let session = Arc::new(Session {
                 shared,
-                owner,
+                owner: grant.owner.clone(),
+                grant,
                 outbox: Arc::clone(&outbox),
                 shutdown,
                 in_flight: AtomicUsize::new(0),
@@ -113,6 +117,7 @@ pub(crate) async fn serve(
         }
         End::Goodbye(code, text) => {
             debug!(%peer, %code, "goodbye: {text}");
+            server.metrics.goodbyes.add(&code, 1);
             outbox.goodbye(code, text);
             // A socket closed with bytes unread is reset, and the goodbye with it: read on a little.
             let farewell = async {
@@ -121,6 +126,20 @@ pub(crate) async fn serve(
             };
             let _ = timeout(FAREWELL, farewell).await;
         }
+    }
+}
+
+/// What a request needs to be allowed, and its number.
+fn needed(message: &ClientMessage) -> Option<(u64, Scope)> {
+    match message {
+        ClientMessage::Submit(submit) => Some((submit.req, Scope::Send)),
+        ClientMessage::Watch(watch) => Some((watch.req, Scope::Send)),
+        ClientMessage::Cancel(request) => Some((request.req, Scope::Send)),
+        ClientMessage::History(request) => Some((request.req, Scope::History)),
+        ClientMessage::Show(request) | ClientMessage::Fetch(request) => {
+            Some((request.req, Scope::History))
+        }
+        ClientMessage::Hello(_) | ClientMessage::Status(_) | ClientMessage::Ping(_) => None,
     }
 }
 
@@ -158,7 +177,7 @@ async fn handshake(
     outbox: &Outbox,
     frames: &mut FrameReader<OwnedReadHalf>,
     shutdown: &CancellationToken,
-) -> Result<Owner, End> {
+) -> Result<Grant, End> {
     let limits = &shared.config.limits;
     let first = tokio::select! {
         first = timeout(limits.handshake, frames.next::<ClientMessage>()) => first,
@@ -177,22 +196,28 @@ async fn handshake(
         }
     };
     let Hello {
-        version, program, ..
+        version,
+        program,
+        token,
     } = hello;
     if version != VERSION {
         let text = format!("this server speaks version {VERSION} of the protocol, not {version}");
         return Err(End::Goodbye(ErrorCode::UnsupportedVersion, text));
     }
-    debug!(program, "hello");
-    let owner = Owner::local();
+    let grant = shared.tokens.admit(token.as_deref()).map_err(not_allowed)?;
+    debug!(program, owner = %grant.owner, "hello");
     outbox.send(&ServerMessage::Welcome(Welcome {
         version: VERSION,
         program: PROGRAM.into(),
         server: shared.server,
-        owner: owner.clone(),
+        owner: grant.owner.clone(),
         limits: limits.wire(),
     }));
-    Ok(owner)
+    Ok(grant)
+}
+
+fn not_allowed(refused: Refused) -> End {
+    End::Goodbye(ErrorCode::NotAllowed, refused.to_string())
 }
 
 fn shutting_down() -> End {
@@ -202,9 +227,16 @@ fn shutting_down() -> End {
 
 impl Session {
     async fn requests(self: &Arc<Self>, frames: &mut FrameReader<OwnedReadHalf>) -> End {
+        let mut tokens = self.shared.tokens.changes();
         loop {
             let next = tokio::select! {
                 next = self.next(frames) => next,
+                Ok(()) = tokens.changed() => {
+                    if let Err(refused) = self.grant.holds(&self.shared.tokens) {
+                        return not_allowed(refused);
+                    }
+                    continue;
+                }
                 () = self.gone.cancelled() => return End::Left,
                 () = self.shutdown.cancelled() => {
                     self.finish_accepting().await;
@@ -253,6 +285,14 @@ impl Session {
         if body > 0 && !matches!(message, ClientMessage::Submit(_)) {
             let text = "only submit may have a body";
             return Err(End::Goodbye(ErrorCode::BadMessage, text.into()));
+        }
+        if let Some((req, scope)) = needed(&message)
+            && !self.grant.allows(scope)
+        {
+            let text = format!("the token lacks the scope {scope:?}");
+            let rejected = refuse(req, ErrorCode::NotAllowed, text);
+            self.outbox.send(&ServerMessage::Rejected(rejected));
+            return self.skip_body(ErrorCode::NotAllowed, frames).await;
         }
         match message {
             ClientMessage::Hello(_) => {
@@ -303,10 +343,20 @@ impl Session {
         refusal: Refusal,
         frames: &mut FrameReader<OwnedReadHalf>,
     ) -> Result<(), End> {
-        let Refusal(code, text) = refusal;
-        self.refuse(submit.req, submit, Refusal(code, text.clone()));
+        let code = refusal.0;
+        self.refuse(submit.req, submit, refusal);
+        self.skip_body(code, frames).await
+    }
+
+    /// Throws away the body of a request that was refused, if there is one and it is not too long.
+    async fn skip_body(
+        &self,
+        code: ErrorCode,
+        frames: &mut FrameReader<OwnedReadHalf>,
+    ) -> Result<(), End> {
         if frames.body_left() > DISCARD_MAX {
-            return Err(End::Goodbye(code, text));
+            let text = "the rest of what was refused is too long to be thrown away";
+            return Err(End::Goodbye(code, text.into()));
         }
         while self.in_time(frames.body_chunk()).await?.is_some() {}
         Ok(())

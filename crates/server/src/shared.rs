@@ -1,6 +1,6 @@
 //! What every part of the server holds on to.
 
-use crate::book::Book;
+use crate::{auth::Tokens, book::Book, metrics::ServerMetrics};
 use imgsys_history::read::Reader;
 use imgsys_proto::message::Rejected;
 use imgsys_queue::{Producer, Task};
@@ -21,9 +21,11 @@ const SMALL_IMAGES_KIB: usize = 64 << 10;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) server: ServerId,
+    pub(crate) tokens: Tokens,
     pub(crate) store: Store,
     pub(crate) producer: Producer,
     pub(crate) reader: Reader,
+    pub(crate) metrics: ServerMetrics,
     book: Mutex<Book>,
     image_url: String,
     /// There is something to send to Redis, or room for it.
@@ -38,9 +40,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         config: Config,
+        tokens: Tokens,
         store: Store,
         producer: Producer,
         reader: Reader,
+        metrics: ServerMetrics,
         book: Book,
     ) -> Self {
         let image_url = config.server.image_url.clone().unwrap_or_else(|| {
@@ -50,9 +54,11 @@ impl Shared {
         Self {
             server: store.server_id(),
             config,
+            tokens,
             store,
             producer,
             reader,
+            metrics,
             book: Mutex::new(book),
             image_url,
             dispatch: Notify::new(),

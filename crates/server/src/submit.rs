@@ -11,7 +11,7 @@ use imgsys_proto::{
 };
 use imgsys_store::{self as store, Image, SMALL_IMAGE, StoreError, Upload};
 use imgsys_types::{ErrorCode, Job, JobRecord, Timestamp, clean_name};
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use tokio::{io::AsyncRead, sync::OwnedSemaphorePermit};
 use tracing::{debug, error};
 
@@ -108,6 +108,7 @@ impl Session {
         body: Body,
         _memory: Option<OwnedSemaphorePermit>,
     ) {
+        let begun = Instant::now();
         let (req, id) = (submit.req, submit.job);
         let shared = &self.shared;
         // A job that ended a short while ago is not in the spool any more, but still the same job.
@@ -139,7 +140,10 @@ impl Session {
             Body::Streamed(upload) => Image::Upload(upload),
         };
         match shared.store.accept(job.clone(), image).await {
-            Ok(store::Accepted::New { duplicate }) => self.begin(&submit, job, duplicate),
+            Ok(store::Accepted::New { duplicate }) => {
+                shared.metrics.note_accepted(&job, duplicate, begun);
+                self.begin(&submit, job, duplicate);
+            }
             Ok(store::Accepted::Same(record)) => self.resume(&submit, *record),
             Ok(store::Accepted::Conflict) => {
                 self.refuse(req, &submit, Refusal(ErrorCode::Conflict, conflict_text()));
@@ -205,6 +209,8 @@ impl Session {
 
     /// Refuses a submit.
     pub(crate) fn refuse(&self, req: u64, submit: &Submit, Refusal(code, text): Refusal) {
+        debug!(job = %submit.job, owner = %self.owner, %code, "refused: {text}");
+        self.shared.metrics.note_answered(Some(code), submit.size);
         let rejected = refuse_job(req, submit.job, code, text);
         self.outbox.send(&ServerMessage::Rejected(rejected));
     }

@@ -34,13 +34,18 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects and says hello.
     pub(crate) async fn open(address: &str) -> io::Result<Self> {
+        Self::open_as(address, None).await
+    }
+
+    /// Connects and says hello, with this secret.
+    pub(crate) async fn open_as(address: &str, token: Option<&str>) -> io::Result<Self> {
         let (read, write) = TcpStream::connect(address).await?.into_split();
         let mut frames = FrameReader::new(read);
         let mut write = write;
         let hello = ClientMessage::Hello(Hello {
             version: VERSION,
             program: "test".into(),
-            token: None,
+            token: token.map(str::to_owned),
         });
         send(&mut write, &hello, &[]).await?;
         match next(&mut frames).await? {
