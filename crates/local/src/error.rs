@@ -50,6 +50,16 @@ pub enum Error {
         /// Bytes beyond what is possible.
         excess: usize,
     },
+    /// The path would mean something else in a URL or a connection string.
+    #[error(
+        "the path {path:?} has {character:?} in it, which URLs give a meaning: use another directory"
+    )]
+    OddPath {
+        /// The path.
+        path: PathBuf,
+        /// The first such character.
+        character: char,
+    },
     /// Another process runs the system in this directory.
     #[error("{} is in use by another imgsys-local (process {holder})", .dir.display())]
     InUse {

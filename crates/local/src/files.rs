@@ -54,8 +54,16 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::fs::canonicalize(path).map_err(Error::io(format!("finding {}", path.display())))
 }
 
-/// Checks that a socket can have this path.
+/// Checks that a socket can have this path, and that it means the same in a URL.
 pub(crate) fn check_socket(path: &Path) -> Result<(), Error> {
+    let text = path.to_string_lossy();
+    let special = |c: char| "%?#'\"\\,\u{fffd}".contains(c) || c.is_control();
+    if let Some(character) = text.chars().find(|c| special(*c)) {
+        return Err(Error::OddPath {
+            path: path.to_owned(),
+            character,
+        });
+    }
     let excess = path
         .as_os_str()
         .as_bytes()

@@ -45,6 +45,21 @@ pub(crate) fn sibling(program: &str) -> Result<PathBuf, Error> {
         })
 }
 
+/// What a person has to type to run this program of the workspace from the present folder.
+pub(crate) fn typed(program: &str) -> String {
+    let Ok(file) = sibling(program) else {
+        return program.to_owned();
+    };
+    if in_path(program).is_some_and(|found| found == file) {
+        return program.to_owned();
+    }
+    let here = env::current_dir().unwrap_or_default();
+    file.strip_prefix(here)
+        .unwrap_or(&file)
+        .display()
+        .to_string()
+}
+
 /// One installed version of PostgreSQL.
 #[derive(Debug, Clone)]
 pub(crate) struct Installation {
@@ -77,8 +92,18 @@ impl Installation {
 pub(crate) fn postgres(
     accept: impl Fn(&Installation) -> bool,
 ) -> Result<Option<Installation>, Error> {
+    let folders = path_folders()
+        .into_iter()
+        .chain(debian_folders(Path::new(DEBIAN)));
+    choose(folders, accept)
+}
+
+fn choose(
+    folders: impl Iterator<Item = PathBuf>,
+    accept: impl Fn(&Installation) -> bool,
+) -> Result<Option<Installation>, Error> {
     let mut any = false;
-    for bin in path_folders().into_iter().chain(debian_folders()) {
+    for bin in folders {
         if let Some(found) = Installation::in_folder(bin) {
             if accept(&found) {
                 return Ok(Some(found));
@@ -95,8 +120,8 @@ pub(crate) fn postgres(
     })
 }
 
-fn debian_folders() -> Vec<PathBuf> {
-    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir(DEBIAN)
+fn debian_folders(versions: &Path) -> Vec<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir(versions)
         .into_iter()
         .flatten()
         .flatten()
@@ -122,4 +147,49 @@ fn in_path(program: &str) -> Option<PathBuf> {
 fn executable(file: PathBuf) -> Option<PathBuf> {
     let found = std::fs::metadata(&file).ok()?;
     (found.is_file() && found.permissions().mode() & 0o111 != 0).then_some(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder a version, with programs that can only tell it.
+    fn installations(versions: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for version in versions {
+            let bin = root.path().join(version).join("bin");
+            std::fs::create_dir_all(&bin).unwrap();
+            let script = format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version}.3 (Debian)'\n");
+            for program in ["initdb", "postgres"] {
+                let file = bin.join(program);
+                std::fs::write(&file, &script).unwrap();
+                std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+            }
+        }
+        root
+    }
+
+    #[test]
+    fn of_debians_versions_the_newest_is_taken() {
+        let root = installations(&["9", "15", "13"]);
+        let folders = || debian_folders(root.path()).into_iter();
+        let newest = choose(folders(), |_| true).unwrap().unwrap();
+        assert_eq!((newest.major(), newest.version.as_str()), ("15", "15.3"));
+        let older = choose(folders(), |found| found.major() == "13").unwrap();
+        assert_eq!(older.unwrap().bin, root.path().join("13/bin"));
+        assert!(choose(folders(), |_| false).unwrap().is_none());
+    }
+
+    #[test]
+    fn without_postgres_the_error_says_what_to_install() {
+        let root = installations(&["15"]);
+        // Debian's client package alone has such a folder too.
+        std::fs::remove_file(root.path().join("15/bin/initdb")).unwrap();
+        let folders = debian_folders(root.path()).into_iter();
+        let error = choose(folders, |_| true).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "PostgreSQL (initdb, postgres) not found: apt-get install postgresql (or run scripts/setup)"
+        );
+    }
 }

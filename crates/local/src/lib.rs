@@ -29,6 +29,7 @@ mod error;
 mod files;
 mod find;
 mod log;
+mod model;
 pub mod postgres;
 mod process;
 mod ready;

@@ -91,7 +91,7 @@ impl Postgres {
     /// As the `postgres` crate takes it: `host=… user=imgsys dbname=imgsys`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("host={} user=imgsys dbname=imgsys", self.dir.display())
+        format!("host='{}' user=imgsys dbname=imgsys", self.dir.display())
     }
 
     /// The supervised program.
@@ -151,7 +151,7 @@ impl Postgres {
         *frozen = None;
     }
 
-    /// Ends the server as fast as it can without leaving anything behind.
+    /// Ends a server whose data goes too: as fast as it can, without leaving anything behind.
     fn discard(&self) {
         self.resume();
         let others: Vec<Pid> = self
@@ -163,9 +163,7 @@ impl Postgres {
             self.service.kill();
             tree::kill(&others, GONE_LIMIT);
         }
-        if self.tuning == Tuning::Fast {
-            self.remove_shared_memory();
-        }
+        self.remove_shared_memory();
     }
 
     /// A killed server leaves a segment of System V shared memory, which the next one on the same
@@ -191,7 +189,10 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.discard();
+        match self.tuning {
+            Tuning::Durable => self.stop(),
+            Tuning::Fast => self.discard(),
+        }
     }
 }
 

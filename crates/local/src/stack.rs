@@ -60,6 +60,8 @@ impl Stack {
         }
         .set("server.listen", "127.0.0.1:0")
         .set("server.http_listen", "127.0.0.1:0")
+        .set("worker.http_listen", "127.0.0.1:0")
+        .set("persister.http_listen", "127.0.0.1:0")
     }
 
     /// Where clients are served, as `127.0.0.1:41234`. It stays over restarts of the server.

@@ -3,7 +3,8 @@
 use crate::{
     Stack, Tuning,
     cli::{Demo, Up},
-    find,
+    find, model,
+    stack::Builder,
 };
 use anyhow::{Context, anyhow};
 use imgsys_service::{Exit, shutdown_on_signals};
@@ -28,13 +29,14 @@ pub(crate) fn up(options: &Up) -> anyhow::Result<ExitCode> {
     let signals = Signals::catch()?;
     let data = options.data()?;
     talk(&format!("starting in {}", data.display()));
-    let stack = Stack::builder()
+    let stack = builder()
         .data(data)
         .tuning(Tuning::Durable)
         .workers(options.workers.into())
         .set("server.listen", options.listen.as_str())
         .set("server.http_listen", options.http_listen.as_str())
         .start()?;
+    tell_of_model();
     describe(&stack);
     while !signals.came() {
         if let Some(death) = stack.death() {
@@ -55,7 +57,8 @@ pub(crate) fn demo(options: &Demo) -> anyhow::Result<ExitCode> {
     let signals = Signals::catch()?;
     let client = find::sibling("imgsys")?;
     talk("starting Redis, PostgreSQL, persister, server and two workers");
-    let stack = Stack::builder().workers(2).start()?;
+    let stack = builder().workers(2).start()?;
+    tell_of_model();
     let send = [OsStr::new("send")]
         .into_iter()
         .chain(options.paths.iter().map(|path| path.as_os_str()))
@@ -70,6 +73,23 @@ pub(crate) fn demo(options: &Demo) -> anyhow::Result<ExitCode> {
     stack.stop();
     talk("stopped");
     Ok(ExitCode::from(code))
+}
+
+/// A builder whose workers use the model in the cache, if there is one.
+fn builder() -> Builder {
+    let builder = Stack::builder();
+    if let Some(onnx) = model::configuration() {
+        builder.set("worker.onnx", onnx)
+    } else {
+        builder
+    }
+}
+
+/// Says so if labels are made up.
+fn tell_of_model() {
+    if model::configuration().is_none() {
+        talk("there is no model (make model): labels are simulated, they mean nothing");
+    }
 }
 
 /// The client's exit code.
@@ -124,15 +144,15 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 fn describe(stack: &Stack) {
-    let address = stack.address();
+    let (address, imgsys) = (stack.address(), find::typed("imgsys"));
     let mut out = std::io::stdout().lock();
     // Whoever closed standard output wants none of it; the system runs on.
     _ = writeln!(
         out,
         "imgsys is up, with {} worker(s). Its data and logs are in {}.
 
-  IMGSYS_SERVER={address} imgsys send photo.jpg
-  IMGSYS_SERVER={address} imgsys history
+  IMGSYS_SERVER={address} {imgsys} send photo.jpg
+  IMGSYS_SERVER={address} {imgsys} history
 
 Ctrl-C stops it.",
         stack.workers().len(),

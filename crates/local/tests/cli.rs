@@ -63,7 +63,10 @@ fn wrong_usage_is_code_2() {
         &["up", "--data"],
         &["demo", "--listen", "127.0.0.1:0"],
     ] {
-        local(wrong).assert().code(2).stderr(contains("Usage: "));
+        local(wrong)
+            .assert()
+            .code(2)
+            .stderr(contains("'--help'").or(contains("Usage: ")));
     }
 }
 
@@ -134,6 +137,18 @@ fn a_path_too_long_for_sockets_is_refused() {
 }
 
 #[test]
+fn a_path_that_urls_would_read_otherwise_is_refused() {
+    for odd in ["what?", "50%", "it's", "a,b", "#1"] {
+        let data = folder();
+        let odd = data.path().join(odd);
+        fails(
+            &mut local(&["up", "--data", odd.to_str().unwrap()]),
+            "which URLs give a meaning",
+        );
+    }
+}
+
+#[test]
 fn a_directory_in_use_is_refused() {
     let data = folder();
     let lock = data.path().join("lock");
@@ -159,6 +174,11 @@ impl Up {
             .args(["up", "--listen", "127.0.0.1:0", "--http-listen"])
             .args(["127.0.0.1:0", "--workers", "2", "--data"])
             .arg(data)
+            // The system's own places are no matter of the environment.
+            .env("IMGSYS_REDIS_URL", "redis://127.0.0.1:1")
+            .env("IMGSYS_SERVER_DATA_DIR", "/nonexistent")
+            // Anything else may be tuned.
+            .env("IMGSYS_LOG_FORMAT", "json")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -242,7 +262,7 @@ impl Drop for Up {
 #[test]
 fn up_serves_until_it_is_stopped_and_keeps_what_it_has() {
     let data = folder();
-    let dir = data.path().join("data");
+    let dir = data.path().join("my data");
     let up = Up::start(&dir);
     assert!(up.said.contains("with 2 worker(s)"), "{}", up.said);
     assert!(up.said.contains(dir.to_str().unwrap()), "{}", up.said);
@@ -262,6 +282,8 @@ fn up_serves_until_it_is_stopped_and_keeps_what_it_has() {
     for part in ["redis", "postgres", "persister", "server", "worker-2"] {
         assert!(dir.join("log").join(format!("{part}.log")).exists());
     }
+    let log = std::fs::read_to_string(dir.join("log/server.log")).unwrap();
+    assert!(log.starts_with('{'), "{log}");
 }
 
 #[test]

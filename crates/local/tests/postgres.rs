@@ -112,12 +112,7 @@ fn dropped_after_a_kill_it_leaves_no_shared_memory() {
     };
     let postgres = TestPostgres::start().unwrap();
     let url = postgres.url();
-    let dir = url
-        .split(' ')
-        .next()
-        .unwrap()
-        .strip_prefix("host=")
-        .unwrap();
+    let dir = url.split('\'').nth(1).unwrap();
     let pidfile = std::fs::read_to_string(format!("{dir}/data/postmaster.pid")).unwrap();
     let line = pidfile.lines().nth(6).unwrap();
     let id = line.split_whitespace().nth(1).unwrap();
