@@ -1,0 +1,86 @@
+# What the machines of the scenarios are on NixOS; nodes.py says the same for Debian hosts.
+let
+  password = {
+    environment.etc."imgsys-e2e/redis-password".text = "of-the-test-network\n";
+    services.imgsys.redis.passwordFile = "/etc/imgsys-e2e/redis-password";
+  };
+  network = {
+    imports = [ password ];
+    services.imgsys.settings = {
+      redis.url = "redis://redis:6379/0";
+      database.url = "host=postgres user=imgsys dbname=imgsys";
+    };
+  };
+
+  # Slow and with a short lease, so that a cut hits tasks that run, and they are soon taken over.
+  worker = {
+    imports = [ network ];
+    services.imgsys = {
+      worker = {
+        enable = true;
+        threads = 2;
+        imageSources = [ "http://server:7451/images/" ];
+      };
+      settings.worker = {
+        classifier = "simulated";
+        delay = "50ms";
+        lease = "5s";
+      };
+    };
+  };
+in
+{
+  redis = {
+    imports = [ password ];
+    services.imgsys.redis.createLocally = true;
+    services.redis.servers.imgsys = {
+      port = 6379;
+      bind = "0.0.0.0";
+      openFirewall = true;
+    };
+  };
+
+  postgres = {
+    services.imgsys.database.createLocally = true;
+    services.postgresql = {
+      enableTCPIP = true;
+      authentication = "host imgsys imgsys 192.168.1.0/24 trust";
+    };
+    networking.firewall.allowedTCPPorts = [ 5432 ];
+  };
+
+  server = {
+    imports = [ network ];
+    services.imgsys = {
+      server = {
+        enable = true;
+        openFirewall = true;
+      };
+      settings = {
+        server = {
+          listen = "0.0.0.0:7450";
+          http_listen = "0.0.0.0:7451";
+          image_url = "http://server:7451/images/";
+          sweep_interval = "1s";
+        };
+        auth.insecure = true;
+      };
+    };
+  };
+
+  persister = {
+    imports = [ network ];
+    services.imgsys = {
+      persister.enable = true;
+      settings.persister.claim_after = "5s";
+    };
+  };
+
+  worker1 = worker;
+  worker2 = worker;
+  worker3 = worker;
+
+  client = { };
+
+  single.services.imgsys.enable = true;
+}

@@ -1,0 +1,192 @@
+"""What the machines of the scenarios are on a Debian host. `nodes.nix` says the same for NixOS.
+
+The names of units, places and users of Redis and PostgreSQL are NixOS', so that a scenario can name
+them on either.
+"""
+
+import functools
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent
+
+# A value of the configuration file.
+Value = str | int | bool | list[str]
+Settings = dict[str, dict[str, Value]]
+
+REDIS_PASSWORD = "of-the-test-network\n"
+PASSWORD_FILE = "/etc/imgsys-e2e/redis-password"
+
+
+@dataclass
+class Node:
+    """What a machine has beyond the host and the installation."""
+
+    settings: Settings = field(default_factory=dict)
+    units: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.files["/etc/imgsys/imgsys.toml"] = toml(self.settings)
+
+
+def toml(settings: Settings) -> str:
+    """The text of a configuration file."""
+    sections = []
+    for section, keys in settings.items():
+        lines = [f"{key} = {literal(value)}" for key, value in keys.items()]
+        sections.append("\n".join([f"[{section}]", *lines, ""]))
+    return "\n".join(sections)
+
+
+def literal(value: Value) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(literal(item) for item in value)}]"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+# Redis and PostgreSQL as NixOS runs them.
+
+
+def redis_files(network: bool) -> dict[str, str]:
+    """A Redis that keeps what it is told, over a socket or the network."""
+    listen = (
+        f"bind 0.0.0.0\nport 6379\nrequirepass {REDIS_PASSWORD}"
+        if network
+        else "port 0\nunixsocket /run/redis-imgsys/redis.sock\nunixsocketperm 660\n"
+    )
+    keep = 'appendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\nsave ""\n'
+    place = "dir /var/lib/redis-imgsys\nsupervised systemd\n"
+    return {
+        "/etc/imgsys-e2e/redis.conf": listen + keep + place,
+        "/etc/systemd/system/redis-imgsys.service": (HERE / "debian/redis-imgsys.service").read_text(),
+    }
+
+
+@functools.cache
+def postgresql_programs() -> str:
+    """Where the newest PostgreSQL of the host is."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not found:
+        raise RuntimeError("this host has no PostgreSQL")
+    return str(found[-1])
+
+
+def postgresql_files(network: bool) -> dict[str, str]:
+    """A PostgreSQL with the database of imgsys."""
+    access = "local all postgres peer\nlocal imgsys imgsys peer\n"
+    if network:
+        access += "host imgsys imgsys 192.168.1.0/24 trust\n"
+    files = {
+        "/etc/imgsys-e2e/postgresql.conf": (
+            "hba_file = '/etc/imgsys-e2e/pg_hba.conf'\n"
+            "unix_socket_directories = '/run/postgresql'\n"
+            f"listen_addresses = '{'*' if network else ''}'\n"
+        ),
+        "/etc/imgsys-e2e/pg_hba.conf": access,
+    }
+    for unit in ("postgresql.service", "postgresql-setup.service", "postgresql.target"):
+        text = (HERE / "debian" / unit).read_text()
+        files[f"/etc/systemd/system/{unit}"] = text.replace("@programs@", postgresql_programs())
+    return files
+
+
+# Programs of imgsys.
+
+REDIS: Settings = {"redis": {"url": "redis://redis:6379/0"}}
+DATABASE: Settings = {"database": {"url": "host=postgres user=imgsys dbname=imgsys"}}
+SERVER: Settings = {
+    "server": {
+        "listen": "0.0.0.0:7450",
+        "http_listen": "0.0.0.0:7451",
+        "image_url": "http://server:7451/images/",
+        "sweep_interval": "1s",
+    },
+    "auth": {"insecure": True},
+}
+# Slow and with a short lease, so that a cut hits tasks that run, and they are soon taken over.
+WORKER: Settings = {
+    "worker": {
+        "image_sources": ["http://server:7451/images/"],
+        "threads": 2,
+        "classifier": "simulated",
+        "delay": "50ms",
+        "lease": "5s",
+    }
+}
+PERSISTER: Settings = {"persister": {"claim_after": "5s"}}
+
+# What `services.imgsys.enable = true` makes of them.
+SINGLE: Settings = {
+    "redis": {"url": "unix:///run/redis-imgsys/redis.sock"},
+    "database": {"url": "host=/run/postgresql user=imgsys dbname=imgsys"},
+}
+
+
+def secret(program: str) -> dict[str, str]:
+    """The password for Redis, handed to a program as a credential."""
+    lines = [
+        "[Service]",
+        f"LoadCredential=imgsys.redis-password:{PASSWORD_FILE}",
+        "Environment=IMGSYS_REDIS_PASSWORD_FILE=%d/imgsys.redis-password",
+        "",
+    ]
+    return {
+        PASSWORD_FILE: REDIS_PASSWORD,
+        f"/etc/systemd/system/imgsys-{program}.service.d/secrets.conf": "\n".join(lines),
+    }
+
+
+def socket_access(program: str) -> dict[str, str]:
+    """Membership in the group that may use the socket of Redis."""
+    drop_in = f"/etc/systemd/system/imgsys-{program}.service.d/redis.conf"
+    return {drop_in: "[Unit]\nAfter=redis-imgsys.service\n\n[Service]\nSupplementaryGroups=redis\n"}
+
+
+def worker() -> Node:
+    """Analyses images of the server."""
+    return Node(REDIS | WORKER, ["imgsys-worker.service"], secret("worker"))
+
+
+def single() -> Node:
+    """All in one."""
+    programs = ("server", "persister", "worker")
+    access = {path: text for program in programs for path, text in socket_access(program).items()}
+    units = ["redis-imgsys.service", "postgresql.target", *(f"imgsys-{it}.service" for it in programs)]
+    return Node(SINGLE, units, redis_files(network=False) | postgresql_files(network=False) | access)
+
+
+def furnish_stage(stage: Path) -> None:
+    """Adds to the installation what scenarios find on every machine."""
+    for part in ("samples", "sql"):
+        shutil.copytree(CHECKOUT / part, stage / "etc/imgsys-e2e" / part)
+
+
+def describe(name: str) -> Node:
+    """The machine with this name."""
+    match name:
+        case "redis":
+            node = Node(units=["redis-imgsys.service"], files=redis_files(network=True))
+        case "postgres":
+            node = Node(units=["postgresql.target"], files=postgresql_files(network=True))
+        case "server":
+            node = Node(SERVER | REDIS | DATABASE, ["imgsys-server.service"], secret("server"))
+        case "persister":
+            node = Node(PERSISTER | REDIS | DATABASE, ["imgsys-persister.service"], secret("persister"))
+        case "worker1" | "worker2" | "worker3":
+            node = worker()
+        case "client":
+            node = Node()
+        case "single":
+            node = single()
+        case _:
+            raise ValueError(f"nodes.py does not say what {name} is")
+    return node

@@ -1,0 +1,4 @@
+# All of imgsys on one machine.
+{
+  services.imgsys.enable = true;
+}
