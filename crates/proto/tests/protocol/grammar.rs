@@ -124,6 +124,7 @@ const OPTIONAL: &[&str] = &[
     "exif.iso",
     "exif.focal_length",
     "exif.gps",
+    "gps.altitude",
 ];
 
 /// Takes each key out of each message.
