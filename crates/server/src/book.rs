@@ -71,6 +71,8 @@ pub(crate) struct Book {
     is_unsure: HashSet<JobId>,
     /// Jobs without a result, by the time at which they were accepted.
     unfinished: BTreeSet<(Timestamp, JobId)>,
+    /// How many of them each owner has.
+    unfinished_of: HashMap<Owner, usize>,
     watchers: HashMap<JobId, Vec<Arc<Outbox>>>,
     /// Watched jobs that another server accepted.
     foreign: HashSet<JobId>,
@@ -90,6 +92,7 @@ impl Book {
             unsure: VecDeque::new(),
             is_unsure: HashSet::new(),
             unfinished: BTreeSet::new(),
+            unfinished_of: HashMap::new(),
             watchers: HashMap::new(),
             foreign: HashSet::new(),
             recent: HashMap::new(),
@@ -113,7 +116,7 @@ impl Book {
 
     /// Takes a newly accepted job.
     pub(crate) fn add(&mut self, job: Box<Job>, now: Timestamp) {
-        self.unfinished.insert((job.submitted_at, job.id));
+        self.note_unfinished(&job);
         if self.is_fresh(job.id, now) {
             self.waiting.push(job);
         } else {
@@ -126,9 +129,31 @@ impl Book {
         if has_ended {
             self.ended.insert(job.id, Ended::of(job));
         } else {
-            self.unfinished.insert((job.submitted_at, job.id));
+            self.note_unfinished(job);
             self.doubt(job.id);
         }
+    }
+
+    fn note_unfinished(&mut self, job: &Job) {
+        if self.unfinished.insert((job.submitted_at, job.id)) {
+            *self.unfinished_of.entry(job.owner.clone()).or_default() += 1;
+        }
+    }
+
+    fn note_finished(&mut self, job: &Job) {
+        if self.unfinished.remove(&(job.submitted_at, job.id))
+            && let Some(count) = self.unfinished_of.get_mut(&job.owner)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.unfinished_of.remove(&job.owner);
+            }
+        }
+    }
+
+    /// How many of an owner's jobs have no result.
+    pub(crate) fn unfinished_of(&self, owner: &Owner) -> usize {
+        self.unfinished_of.get(owner).copied().unwrap_or(0)
     }
 
     /// Puts a job in line that is neither in Redis nor in the database.
@@ -243,7 +268,7 @@ impl Book {
         self.settle(job.id);
         self.waiting.withdraw(job.id);
         self.sent.remove(&job.id);
-        self.unfinished.remove(&(job.submitted_at, job.id));
+        self.note_finished(job);
         self.ended.entry(job.id).or_insert_with(|| Ended::of(job));
         self.take_watchers(job.id)
     }

@@ -20,6 +20,7 @@ mod history;
 mod http;
 mod metrics;
 mod outbox;
+mod quota;
 mod reconcile;
 mod requests;
 mod schedule;
@@ -190,9 +191,8 @@ async fn open(config: Config, tokens: Tokens) -> Result<Shared, Exit> {
     let reader = Reader::new(&config.database.secret_url()?, config.database.pool)
         .context("database.url")?;
     let metrics = ServerMetrics::new().context("starting the metrics")?;
-    Ok(Shared::new(
-        config, tokens, store, producer, reader, metrics, book,
-    ))
+    let shared = Shared::new(config, tokens, store, producer, reader, metrics, book);
+    Ok(shared.context("reading the store")?)
 }
 
 /// Takes in clients until `shutdown`.

@@ -8,7 +8,7 @@ use crate::{
     auth::{Grant, Refused, Scope},
     outbox::Outbox,
     shared::{Shared, refuse},
-    submit::{DISCARD_MAX, Refusal},
+    submit::{DISCARD_MAX, Held, Refusal},
     writer,
 };
 use imgsys_proto::{
@@ -140,6 +140,15 @@ fn needed(message: &ClientMessage) -> Option<(u64, Scope)> {
             Some((request.req, Scope::History))
         }
         ClientMessage::Hello(_) | ClientMessage::Status(_) | ClientMessage::Ping(_) => None,
+    }
+}
+
+/// The number of a request that counts against its owner's rate. `ping` can't be refused, and is
+/// how a client learns that a server is there.
+fn counted(message: &ClientMessage) -> Option<u64> {
+    match message {
+        ClientMessage::Status(request) => Some(request.req),
+        other => needed(other).map(|(req, _)| req),
     }
 }
 
@@ -286,6 +295,7 @@ impl Session {
             let text = "only submit may have a body";
             return Err(End::Goodbye(ErrorCode::BadMessage, text.into()));
         }
+        let shared = &self.shared;
         if let Some((req, scope)) = needed(&message)
             && !self.grant.allows(scope)
         {
@@ -293,6 +303,15 @@ impl Session {
             let rejected = refuse(req, ErrorCode::NotAllowed, text);
             self.outbox.send(&ServerMessage::Rejected(rejected));
             return self.skip_body(ErrorCode::NotAllowed, frames).await;
+        }
+        if let Some(req) = counted(&message)
+            && let Err(rejected) = shared
+                .quotas
+                .request(&self.owner, &shared.config.limits, req)
+        {
+            let code = rejected.code;
+            self.outbox.send(&ServerMessage::Rejected(rejected));
+            return self.skip_body(code, frames).await;
         }
         match message {
             ClientMessage::Hello(_) => {
@@ -318,16 +337,19 @@ impl Session {
         frames: &mut FrameReader<OwnedReadHalf>,
     ) -> Result<(), End> {
         let received = match self.check(&submit, body) {
-            Ok(()) => self.receive(frames, &submit).await?,
+            Ok(quota) => {
+                let received = self.receive(frames, &submit).await?;
+                received.map(|(body, memory)| (body, Held { quota, memory }))
+            }
             Err(refusal) => Err(refusal),
         };
         match received {
-            Ok((body, memory)) => {
+            Ok((body, held)) => {
                 self.in_flight.fetch_add(1, Ordering::Relaxed);
                 let session = Arc::clone(self);
                 tokio::spawn(async move {
                     let counter = Arc::clone(&session);
-                    session.accept(submit, body, memory).await;
+                    session.accept(submit, body, held).await;
                     counter.in_flight.fetch_sub(1, Ordering::Relaxed);
                 });
                 Ok(())
@@ -343,7 +365,7 @@ impl Session {
         refusal: Refusal,
         frames: &mut FrameReader<OwnedReadHalf>,
     ) -> Result<(), End> {
-        let code = refusal.0;
+        let code = refusal.code;
         self.refuse(submit.req, submit, refusal);
         self.skip_body(code, frames).await
     }
@@ -358,16 +380,18 @@ impl Session {
             let text = "the rest of what was refused is too long to be thrown away";
             return Err(End::Goodbye(code, text.into()));
         }
-        while self.in_time(frames.body_chunk()).await?.is_some() {}
+        let pace = Duration::MAX;
+        while self.in_time(pace, frames.body_chunk()).await?.is_some() {}
         Ok(())
     }
 
-    /// Awaits a piece of a frame, but not for ever.
+    /// Awaits a piece of a frame, but not for ever, and not longer than its frame may take.
     pub(crate) async fn in_time<T>(
         &self,
+        rest: Duration,
         read: impl Future<Output = Result<T, ReadError>>,
     ) -> Result<T, ReadError> {
-        let limit = self.shared.config.limits.idle;
+        let limit = self.shared.config.limits.idle.min(rest);
         timeout(limit, read)
             .await
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))

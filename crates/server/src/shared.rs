@@ -1,11 +1,11 @@
 //! What every part of the server holds on to.
 
-use crate::{auth::Tokens, book::Book, metrics::ServerMetrics};
+use crate::{auth::Tokens, book::Book, metrics::ServerMetrics, quota::Quotas};
 use imgsys_history::read::Reader;
 use imgsys_proto::message::Rejected;
 use imgsys_queue::{Producer, Task};
 use imgsys_service::Config;
-use imgsys_store::Store;
+use imgsys_store::{Store, StoreError};
 use imgsys_types::{Digest, ErrorCode, Job, JobId, ServerId};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
@@ -26,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) producer: Producer,
     pub(crate) reader: Reader,
     pub(crate) metrics: ServerMetrics,
+    pub(crate) quotas: Arc<Quotas>,
     book: Mutex<Book>,
     image_url: String,
     /// There is something to send to Redis, or room for it.
@@ -46,13 +47,15 @@ impl Shared {
         reader: Reader,
         metrics: ServerMetrics,
         book: Book,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
         let image_url = config.server.image_url.clone().unwrap_or_else(|| {
             let dir = store.images_dir().display().to_string();
             format!("file://{}/", dir.trim_end_matches('/'))
         });
-        Self {
+        let quotas = Arc::new(Quotas::new(store.spent()?));
+        Ok(Self {
             server: store.server_id(),
+            quotas,
             config,
             tokens,
             store,
@@ -66,7 +69,7 @@ impl Shared {
             connections: AtomicUsize::new(0),
             small_images: Arc::new(Semaphore::new(SMALL_IMAGES_KIB)),
             started: Instant::now(),
-        }
+        })
     }
 
     pub(crate) fn book(&self) -> MutexGuard<'_, Book> {

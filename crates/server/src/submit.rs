@@ -1,6 +1,7 @@
 //! An image on its way in.
 
 use crate::{
+    quota::{Reserved, millis_up},
     session::Session,
     shared::{chain, refuse_job},
 };
@@ -11,12 +12,18 @@ use imgsys_proto::{
 };
 use imgsys_store::{self as store, Image, SMALL_IMAGE, StoreError, Upload};
 use imgsys_types::{ErrorCode, Job, JobRecord, Timestamp, clean_name};
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{io::AsyncRead, sync::OwnedSemaphorePermit};
 use tracing::{debug, error};
 
 /// The body of a refused submit that is read and thrown away; a larger one ends the connection.
 pub(crate) const DISCARD_MAX: u32 = 1 << 20;
+
+/// No body takes longer, whatever its size and rate: a day, in seconds.
+const LONGEST_BODY: u64 = 86_400;
 
 /// What came with a submit.
 pub(crate) enum Body {
@@ -25,15 +32,59 @@ pub(crate) enum Body {
     Streamed(Upload),
 }
 
+/// How long a body may take: a while to get going, then the time that its bytes take at the
+/// slowest rate allowed. A sender of a byte now and then is not silent, but holds memory.
+struct Pace {
+    over: Instant,
+}
+
+impl Pace {
+    const START: Duration = Duration::from_secs(10);
+
+    fn new(bytes: u64, rate: u64) -> Self {
+        let longest = Duration::from_secs(bytes.div_ceil(rate.max(1)).min(LONGEST_BODY));
+        Self {
+            over: Instant::now() + Self::START + longest,
+        }
+    }
+
+    /// What is left of the time.
+    fn rest(&self) -> Duration {
+        self.over.saturating_duration_since(Instant::now())
+    }
+}
+
 /// Why a submit is refused.
-pub(crate) struct Refusal(pub(crate) ErrorCode, pub(crate) String);
+pub(crate) struct Refusal {
+    pub(crate) code: ErrorCode,
+    pub(crate) text: String,
+    /// When to come back, if that is known better than for others with this code.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: ErrorCode, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+            retry_after: None,
+        }
+    }
+}
+
+/// What a submit holds on to until it is answered.
+pub(crate) struct Held {
+    pub(crate) quota: Reserved,
+    /// Memory for the bytes of a small image.
+    pub(crate) memory: Option<OwnedSemaphorePermit>,
+}
 
 impl Session {
     /// What can be said against a submit before its body is read.
-    pub(crate) fn check(&self, submit: &Submit, body: u32) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, submit: &Submit, body: u32) -> Result<Reserved, Refusal> {
         let limits = &self.shared.config.limits;
         let most = limits.max_image.get();
-        let refuse = |code, text: String| Err(Refusal(code, text));
+        let refuse = |code, text: String| Err(Refusal::new(code, text));
         if submit.size == 0 {
             return refuse(ErrorCode::EmptyImage, "the image has no bytes".into());
         }
@@ -62,7 +113,10 @@ impl Session {
         if self.shutdown.is_cancelled() {
             return refuse(ErrorCode::ShuttingDown, "connect again".into());
         }
-        Ok(())
+        let shared = &self.shared;
+        let unfinished = shared.book().unfinished_of(&self.owner);
+        let quotas = &shared.quotas;
+        quotas.reserve(&self.owner, limits, unfinished, u64::from(body))
     }
 
     /// Reads a submit's body: small ones into memory, within what all connections may use
@@ -77,23 +131,22 @@ impl Session {
         if frames.body_left() == 0 {
             return Ok(Ok((Body::None, None)));
         }
+        let limits = &shared.config.limits;
+        let pace = Pace::new(submit.size, limits.min_rate.get());
         if submit.size <= SMALL_IMAGE as u64 {
             let kib = frames.body_left().div_ceil(1024);
             let permit = Arc::clone(&shared.small_images).acquire_many_owned(kib);
             let Ok(permit) = permit.await else {
-                return Ok(Err(Refusal(
-                    ErrorCode::ShuttingDown,
-                    "connect again".into(),
-                )));
+                return Ok(Err(Refusal::new(ErrorCode::ShuttingDown, "connect again")));
             };
-            let bytes = self.in_time(frames.body()).await?;
+            let bytes = self.in_time(pace.rest(), frames.body()).await?;
             return Ok(Ok((Body::Small(bytes), Some(permit))));
         }
         let mut upload = match shared.store.upload() {
             Ok(upload) => upload,
             Err(problem) => return Ok(Err(refusal(&problem))),
         };
-        while let Some(chunk) = self.in_time(frames.body_chunk()).await? {
+        while let Some(chunk) = self.in_time(pace.rest(), frames.body_chunk()).await? {
             if let Err(problem) = upload.write(chunk).await {
                 return Ok(Err(refusal(&problem)));
             }
@@ -102,12 +155,12 @@ impl Session {
     }
 
     /// Has the store take the job, and answers.
-    pub(crate) async fn accept(
-        self: Arc<Self>,
-        submit: Submit,
-        body: Body,
-        _memory: Option<OwnedSemaphorePermit>,
-    ) {
+    pub(crate) async fn accept(self: Arc<Self>, submit: Submit, body: Body, held: Held) {
+        // The memory is free when this is done.
+        let Held {
+            quota,
+            memory: _memory,
+        } = held;
         let begun = Instant::now();
         let (req, id) = (submit.req, submit.job);
         let shared = &self.shared;
@@ -115,7 +168,7 @@ impl Session {
         let recent = shared.book().recent(id).cloned();
         if let Some(recent) = recent {
             if recent.owner != self.owner || recent.sha256 != submit.sha256 {
-                self.refuse(req, &submit, Refusal(ErrorCode::Conflict, conflict_text()));
+                self.refuse(req, &submit, Refusal::new(ErrorCode::Conflict, CONFLICT));
                 return;
             }
             self.answer_accepted(&submit, true, recent.submitted_at);
@@ -143,10 +196,11 @@ impl Session {
             Ok(store::Accepted::New { duplicate }) => {
                 shared.metrics.note_accepted(&job, duplicate, begun);
                 self.begin(&submit, job, duplicate);
+                quota.spend();
             }
             Ok(store::Accepted::Same(record)) => self.resume(&submit, *record),
             Ok(store::Accepted::Conflict) => {
-                self.refuse(req, &submit, Refusal(ErrorCode::Conflict, conflict_text()));
+                self.refuse(req, &submit, Refusal::new(ErrorCode::Conflict, CONFLICT));
             }
             Ok(store::Accepted::NotKnown) => {
                 let answer = SendBody { req, job: id };
@@ -208,17 +262,23 @@ impl Session {
     }
 
     /// Refuses a submit.
-    pub(crate) fn refuse(&self, req: u64, submit: &Submit, Refusal(code, text): Refusal) {
+    pub(crate) fn refuse(&self, req: u64, submit: &Submit, refusal: Refusal) {
+        let Refusal {
+            code,
+            text,
+            retry_after,
+        } = refusal;
         debug!(job = %submit.job, owner = %self.owner, %code, "refused: {text}");
         self.shared.metrics.note_answered(Some(code), submit.size);
-        let rejected = refuse_job(req, submit.job, code, text);
+        let mut rejected = refuse_job(req, submit.job, code, text);
+        if let Some(after) = retry_after {
+            rejected.retry_after_ms = Some(millis_up(after));
+        }
         self.outbox.send(&ServerMessage::Rejected(rejected));
     }
 }
 
-fn conflict_text() -> String {
-    "the job's id belongs to another image or owner: submit it under a new id".into()
-}
+const CONFLICT: &str = "the job's id belongs to another image or owner: submit it under a new id";
 
 /// What a client is told of the store's troubles: never more than it needs.
 fn refusal(problem: &StoreError) -> Refusal {
@@ -237,5 +297,5 @@ fn refusal(problem: &StoreError) -> Refusal {
             "the server can't write to its disk: try later",
         ),
     };
-    Refusal(code, text.into())
+    Refusal::new(code, text)
 }

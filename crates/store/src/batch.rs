@@ -5,12 +5,15 @@ use crate::{
     error::{database, io_error},
     images::Images,
     store::Shared,
-    tables::{self, KNOWN, META, SPOOL, UNPROVEN},
+    tables::{self, KNOWN, META, SPENT, SPOOL, UNPROVEN},
     upload::Staged,
 };
-use imgsys_types::{Digest, Job, JobId, JobRecord, JobResult};
+use imgsys_types::{Digest, Job, JobId, JobRecord, JobResult, Owner};
 use redb::{ReadableTable, Table, WriteTransaction};
-use std::{collections::HashSet, io};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+};
 
 /// An error of the database, or one of an image alone, told apart by its variant.
 type Done<T> = Result<T, StoreError>;
@@ -30,6 +33,8 @@ pub(crate) struct Batch<'a> {
     /// Images whose files this commit's flush makes durable, and the records that rely on them.
     written: HashSet<Digest>,
     unproven: Vec<Vec<u8>>,
+    /// Bytes that came, by owner and day.
+    spent: HashMap<(Owner, i64), u64>,
     /// Bytes that may still be written; asked for once a batch.
     room: Option<u64>,
 }
@@ -52,6 +57,7 @@ impl<'a> Batch<'a> {
             changed: false,
             written: HashSet::new(),
             unproven: Vec::new(),
+            spent: HashMap::new(),
             room: None,
         })
     }
@@ -80,6 +86,7 @@ impl<'a> Batch<'a> {
             });
         }
         let known_key = tables::known_key(&job.sha256, &job.owner);
+        let came = !matches!(image, Staged::Known);
         if !self.bring_in(&job, &known_key, image)? {
             return Ok(Accepted::NotKnown);
         }
@@ -91,6 +98,10 @@ impl<'a> Batch<'a> {
         self.put(&key, &value)?;
         if self.written.contains(&job.sha256) {
             self.unproven.push(key);
+        }
+        if came {
+            let day = tables::day_of(job.submitted_at);
+            *self.spent.entry((job.owner.clone(), day)).or_default() += job.size;
         }
         // Before the commit, so that the rest of the batch sees it. Readers find no record yet
         // and take the job for unknown, which it is.
@@ -157,10 +168,30 @@ impl<'a> Batch<'a> {
         Ok(record.result)
     }
 
+    fn note_spent(&mut self) -> Done<()> {
+        if self.spent.is_empty() {
+            return Ok(());
+        }
+        let table = self.transaction.open_table(SPENT);
+        let mut table = table.map_err(database(DOING))?;
+        for ((owner, day), bytes) in self.spent.drain() {
+            let before = table.get(owner.as_str()).map_err(database(DOING))?;
+            let before = before.map(|spent| spent.value());
+            let bytes = match before {
+                Some((then, spent)) if then == day => spent.saturating_add(bytes),
+                _ => bytes,
+            };
+            let inserted = table.insert(owner.as_str(), (day, bytes));
+            drop(inserted.map_err(database(DOING))?);
+        }
+        Ok(())
+    }
+
     /// Names the images that this commit flushes, and forgets those of the one before it, which
     /// are durable. `settle` is to do the latter even if nothing else is to be done.
-    pub(crate) fn close(self, unproven_before: bool, settle: bool) -> Done<Applied> {
+    pub(crate) fn close(mut self, unproven_before: bool, settle: bool) -> Done<Applied> {
         let unproven = !self.unproven.is_empty();
+        self.note_spent()?;
         if !(self.changed || settle && unproven_before) {
             return Ok(Applied::Nothing);
         }

@@ -9,7 +9,7 @@ use crate::{
     images::{self, Images, flush_disk_of, lock_dir},
     index::Index,
     store::Shared,
-    tables::{self, KNOWN, META, SERVER, SPOOL, UNPROVEN},
+    tables::{self, KNOWN, META, SERVER, SPENT, SPOOL, UNPROVEN},
 };
 use imgsys_types::{Digest, ServerId};
 use redb::{
@@ -132,6 +132,8 @@ fn settle(database_: &Database, images: &Images) -> Result<(ServerId, Index), St
     let server = server_id(&transaction)?;
     drop_unproven(&transaction, images)?;
     let index = read_index(&transaction)?;
+    // Made here, so that it can be read before anybody has written to it.
+    transaction.open_table(SPENT).map_err(database(OPENING))?;
     transaction.commit().map_err(database(OPENING))?;
     Ok((server, index))
 }

@@ -7,7 +7,7 @@ use crate::{
     health::Health,
     images::{Images, room_on_disk_of},
     index::Index,
-    tables::{self, KNOWN, SPOOL},
+    tables::{self, KNOWN, SPENT, SPOOL},
     upload::{Staged, Upload, check_bytes},
 };
 use bytes::Bytes;
@@ -172,6 +172,21 @@ impl Store {
     pub fn remove(&self, jobs: Vec<JobId>) {
         // A committer that is gone has said why; a removal that is lost is harmless.
         self.0.send(Op::Remove(jobs));
+    }
+
+    /// The bytes of images that came from each owner on the last day on which any came: owner,
+    /// day (UTC, since 1970), bytes. An image that was known already is no bytes.
+    pub fn spent(&self) -> Result<Vec<(Owner, i64, u64)>, StoreError> {
+        let shared = &self.0.shared;
+        shared.read(SPENT, "reading what owners have sent", |spent| {
+            let mut all = Vec::new();
+            for entry in spent.iter()? {
+                let (owner, spent) = entry?;
+                let (day, bytes) = spent.value();
+                all.extend(owner.value().parse().map(|owner| (owner, day, bytes)));
+            }
+            Ok(all)
+        })
     }
 
     /// How many jobs are in the spool.

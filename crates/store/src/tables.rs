@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `spool` | owner, 0, time of submission, job id | [`JobRecord`] in CBOR |
 //! | `known` | digest, owner | the image's size in bytes |
+//! | `spent` | owner | day (UTC, since 1970), and the bytes of images that came on it |
 //! | `meta` | `server` | the server's id |
 //! | `meta` | `unproven` | keys of `spool` written by the last commit, whose images it flushed |
 //!
@@ -16,6 +17,7 @@ use redb::{ReadableTable, TableDefinition};
 
 pub(crate) const SPOOL: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("spool");
 pub(crate) const KNOWN: TableDefinition<'_, &[u8], u64> = TableDefinition::new("known");
+pub(crate) const SPENT: TableDefinition<'_, &str, (i64, u64)> = TableDefinition::new("spent");
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(crate) const SERVER: &str = "server";
 pub(crate) const UNPROVEN: &str = "unproven";
@@ -70,6 +72,11 @@ pub(crate) fn known_to_anyone(
     Ok(entry
         .map_err(database(doing))?
         .map(|(_, size)| size.value()))
+}
+
+/// The day of a time (UTC), in days since 1970.
+pub(crate) const fn day_of(time: Timestamp) -> i64 {
+    time.as_micros().div_euclid(86_400_000_000)
 }
 
 pub(crate) fn encode(record: &JobRecord) -> Result<Vec<u8>, StoreError> {

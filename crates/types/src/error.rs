@@ -47,6 +47,12 @@ codes! {
     TooManyInFlight = "too_many_in_flight",
     /// More jobs watched than the server allows on a connection.
     TooManyWatched = "too_many_watched",
+    /// As many unfinished jobs of this owner as the server allows.
+    TooManyUnfinished = "too_many_unfinished",
+    /// More requests a second than the server allows an owner.
+    RateLimited = "rate_limited",
+    /// As many bytes of this owner as the server takes a day.
+    QuotaExceeded = "quota_exceeded",
     /// An image without a byte.
     EmptyImage = "empty_image",
     /// An image over the server's limit.
@@ -90,11 +96,14 @@ impl ErrorCode {
             | Self::TooManyConnections
             | Self::TooManyInFlight
             | Self::TooManyWatched
+            | Self::TooManyUnfinished
+            | Self::RateLimited
             | Self::Unavailable
             | Self::DiskFull
             | Self::ShuttingDown
             | Self::Internal => true,
-            Self::BadFrame
+            Self::QuotaExceeded
+            | Self::BadFrame
             | Self::BadMessage
             | Self::HelloExpected
             | Self::UnsupportedVersion

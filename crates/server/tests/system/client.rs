@@ -63,6 +63,11 @@ impl Connection {
         send(&mut self.write, message, body).await
     }
 
+    /// Sends bytes as they are.
+    pub(crate) async fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write.write_all(bytes).await
+    }
+
     /// The next message.
     pub(crate) async fn next(&mut self) -> io::Result<ServerMessage> {
         next(&mut self.frames).await

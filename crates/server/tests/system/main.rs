@@ -10,3 +10,4 @@ mod images;
 mod journey;
 mod kills;
 mod ledger;
+mod limits;
