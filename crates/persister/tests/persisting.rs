@@ -4,7 +4,7 @@
 
 mod support;
 
-use imgsys_queue::{events, keys};
+use imgsys_queue::events;
 use imgsys_types::{JobRecord, JobResult, Owner};
 use redis::{Commands, streams::StreamRangeReply};
 use std::{
@@ -12,14 +12,14 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use support::{Site, eventually};
+use support::{Site, eventually, names};
 
 #[test]
 fn events_become_rows_and_the_server_is_told() {
     let site = Site::new();
     let mut redis = site.redis();
     let mut told = redis.as_pubsub();
-    told.subscribe(keys::persisted(site.server)).unwrap();
+    told.subscribe(names().persisted(site.server)).unwrap();
     told.set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     let persister = site.started("persister");
@@ -45,7 +45,7 @@ fn events_become_rows_and_the_server_is_told() {
     }
     assert_eq!(ids, jobs.iter().map(|job| job.job.id.to_string()).collect());
     eventually("the stream is trimmed", || {
-        let left: usize = site.redis().xlen(keys::EVENTS).unwrap();
+        let left: usize = site.redis().xlen(names().events()).unwrap();
         left < 200
     });
 
@@ -186,14 +186,14 @@ fn bad_events_are_set_aside_and_the_others_written() {
     for (event, data) in [("finished", "{\"job\":"), ("exploded", "{}")] {
         let _: String = redis
             .xadd(
-                keys::EVENTS,
+                names().events(),
                 "*",
                 &[(events::EVENT, event), (events::DATA, data)],
             )
             .unwrap();
     }
     let _: String = redis
-        .xadd(keys::EVENTS, "*", &[("nothing", "known")])
+        .xadd(names().events(), "*", &[("nothing", "known")])
         .unwrap();
     site.accept(&jobs);
     site.finish(&jobs);
@@ -202,7 +202,7 @@ fn bad_events_are_set_aside_and_the_others_written() {
         site.rows() == (298, 298) && site.pending() == 0
     });
     assert_eq!(site.open().len(), 2);
-    let bad: StreamRangeReply = redis.xrange_all(keys::BAD_EVENTS).unwrap();
+    let bad: StreamRangeReply = redis.xrange_all(names().bad_events()).unwrap();
     let field = |name: &str| -> Vec<String> {
         bad.ids
             .iter()
@@ -232,7 +232,7 @@ fn an_event_of_a_job_that_is_anothers_does_not_count() {
     let site = Site::new();
     let mut redis = site.redis();
     let mut told = redis.as_pubsub();
-    told.subscribe(keys::persisted(site.server)).unwrap();
+    told.subscribe(names().persisted(site.server)).unwrap();
     let job = site.jobs(1).remove(0);
     let mut thief = job.clone();
     thief.job.owner = "thief".parse::<Owner>().unwrap();
@@ -259,7 +259,7 @@ fn an_event_written_late_leaves_the_jobs_next_run_open() {
     let jobs = site.jobs(1);
     site.finish(&jobs);
     // Meanwhile the job was put on the queue again.
-    let (mut redis, open) = (site.redis(), keys::open(site.server));
+    let (mut redis, open) = (site.redis(), names().open(site.server));
     let id = jobs[0].job.id.to_string();
     let _: i32 = redis.hset(&open, &id, "queued").unwrap();
     let _persister = site.started("persister");

@@ -4,14 +4,11 @@
 
 mod support;
 
-use imgsys_queue::{
-    events::{Entry, EventStream},
-    keys,
-};
+use imgsys_queue::events::{Entry, EventStream};
 use imgsys_types::JobId;
 use redis::Commands;
 use std::time::{Duration, Instant};
-use support::{Site, eventually};
+use support::{Site, eventually, names};
 
 const NOT: Duration = Duration::ZERO;
 
@@ -118,7 +115,7 @@ fn what_a_dead_consumer_held_is_claimed_once() {
 #[test]
 fn trimming_keeps_what_is_not_settled() {
     let site = Site::without_schema();
-    let length = || site.redis().xlen::<_, usize>(keys::EVENTS).unwrap();
+    let length = || site.redis().xlen::<_, usize>(names().events()).unwrap();
     let (mut slow, mut quick) = (consumer(&site, "slow"), consumer(&site, "quick"));
     assert_eq!(quick.trim().unwrap(), 0, "there is no stream");
     quick.ensure_group().unwrap();
@@ -170,8 +167,8 @@ fn a_key_of_another_kind_stops_nobody() {
     let jobs = site.jobs(2);
     site.finish(&jobs);
     let entries = stream.read(10, NOT).unwrap();
-    let _: () = site.redis().del(keys::open(site.server)).unwrap();
-    let _: () = site.redis().set(keys::open(site.server), "?").unwrap();
+    let _: () = site.redis().del(names().open(site.server)).unwrap();
+    let _: () = site.redis().set(names().open(site.server), "?").unwrap();
     settle(&mut stream, &entries);
     assert_eq!(site.pending(), 0);
 }

@@ -1,5 +1,6 @@
 //! What can go wrong between us and Redis.
 
+use crate::AddressError;
 use redis::RedisError;
 
 /// Why the queue did not do what it was asked.
@@ -7,7 +8,7 @@ use redis::RedisError;
 pub enum QueueError {
     /// The URL makes no sense.
     #[error("reading the URL of Redis")]
-    Url(#[source] RedisError),
+    Url(#[from] AddressError),
     /// Redis is away, or can't do it now: try again later.
     #[error("Redis can't {doing} now")]
     Unavailable {

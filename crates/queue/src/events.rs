@@ -2,7 +2,7 @@
 //!
 //! An event is a [`JobRecord`]: without a result the job was accepted, with one it has ended. It
 //! carries all that the job's row needs, so that the order in which events come does not matter.
-//! Its entry in the stream [`crate::keys::EVENTS`] has two fields, [`EVENT`] and [`DATA`];
+//! Its entry in the stream [`crate::keys::Keys::events`] has two fields, [`EVENT`] and [`DATA`];
 //! [`encode`] and [`decode`] are the only places that know their form. [`EventStream`] is the
 //! stream as a persister sees it.
 

@@ -20,8 +20,8 @@ pub(crate) struct Incoming {
     pub(crate) arguments: Arguments,
     /// The message as it came.
     pub(crate) raw: String,
-    /// The list it belongs on.
-    pub(crate) list: String,
+    /// By which it belongs on one of the queue's lists.
+    pub(crate) level: u8,
     pub(crate) retries: u32,
     pub(crate) eta: Option<DateTime<Utc>>,
     pub(crate) expires: Option<DateTime<Utc>>,
@@ -184,7 +184,7 @@ fn open(raw: &str, envelope: Envelope) -> Result<Incoming, Box<Rejected>> {
     let redelivered = headers.redelivered.unwrap_or(false)
         || properties.delivery_info.get("redelivered") == Some(&Value::Bool(true));
     Ok(Incoming {
-        list: keys::priority_list(keys::QUEUE, level(properties.priority)),
+        level: level(properties.priority),
         eta: time("eta", headers.eta)?,
         expires: time("expires", headers.expires)?,
         time_limit: headers.timelimit.and_then(time_limit),

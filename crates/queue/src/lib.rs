@@ -11,6 +11,7 @@
 //! | [`events`] | the stream of events, as a persister reads it |
 //! | `task`, `incoming` | the task's message, as it is written and as it is read |
 //! | `scripts`, `lua/` | what happens in Redis as a whole |
+//! | `address` | the connection string of a Redis, and the names of its keys |
 //! | `link` | connections that come back by themselves |
 //!
 //! Delivery is at least once; what a task brings about happens exactly once, because finishing is
@@ -22,6 +23,7 @@ pub mod listen;
 pub mod producer;
 pub mod worker;
 
+mod address;
 mod celery_result;
 mod error;
 mod incoming;
@@ -29,6 +31,7 @@ mod link;
 mod scripts;
 mod task;
 
+pub use address::AddressError;
 pub use error::QueueError;
 pub use listen::{ServerEvent, listen};
 pub use producer::{Cancelled, Depth, OpenState, Producer};

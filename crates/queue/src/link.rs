@@ -4,12 +4,15 @@
 //! [`PATIENCE`]; the next call tries again. What a caller does meanwhile is its own business, with
 //! a [`Backoff`]. An outage is logged when it begins and when it ends, not at each attempt.
 
-use crate::QueueError;
+use crate::{
+    QueueError,
+    address::{Address, AddressError},
+    keys::Keys,
+};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-    RedisError, RedisResult, ScriptInvocation, ServerErrorKind,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
+    RedisResult, ScriptInvocation, ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection, PubSub},
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use std::{
     fmt, io,
@@ -25,8 +28,6 @@ const CONNECT: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long a call may take, connecting included.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// A peer that is silent for so long is asked whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 /// How often the log may be told of outages, at most.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -36,6 +37,7 @@ pub(crate) struct Link(Arc<Inner>);
 
 struct Inner {
     client: Client,
+    keys: Keys,
     state: Mutex<State>,
 }
 
@@ -57,27 +59,26 @@ impl fmt::Debug for Link {
 impl Link {
     /// A link to the Redis at this URL; does not connect yet. Needs a Tokio runtime.
     pub(crate) fn new(url: &str) -> Result<Self, QueueError> {
-        let open = || {
-            let keepalive = TcpKeepalive::new()
-                .with_time(KEEPALIVE)
-                .with_interval(KEEPALIVE / 3)
-                .with_retries(3);
-            let tcp = TcpSettings::default()
-                .set_nodelay(true)
-                .set_keepalive(keepalive)
-                .set_user_timeout(KEEPALIVE * 2);
-            let client = Client::open(url.into_connection_info()?.set_tcp_settings(tcp))?;
-            let manager = manager(&client)?;
-            Ok((client, manager))
-        };
-        let (client, manager) = open().map_err(QueueError::Url)?;
+        let address = Address::parse(url)?;
+        let client = address.client()?;
+        let manager = manager(&client).map_err(AddressError::from)?;
+        let keys = address.keys().clone();
         let state = Mutex::new(State {
             manager,
             generation: 0,
             down_since: None,
             told: None,
         });
-        Ok(Self(Arc::new(Inner { client, state })))
+        Ok(Self(Arc::new(Inner {
+            client,
+            keys,
+            state,
+        })))
+    }
+
+    /// What things are called in this Redis.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.0.keys
     }
 
     /// Sends a command and gives its answer.

@@ -4,7 +4,7 @@
 //! each [`ServerEvent::Subscribed`] the server looks for what it has missed.
 
 use crate::{
-    events, keys,
+    events,
     link::{Backoff, Link, timed_out},
 };
 use futures::StreamExt;
@@ -117,9 +117,9 @@ async fn subscribe_and_forward(
     server: ServerId,
     out: &mpsc::Sender<ServerEvent>,
 ) -> Result<std::convert::Infallible, End> {
-    let results = keys::results(server);
+    let results = link.keys().results(server);
     let (mut sink, mut messages) = link.pubsub().await?.split();
-    let channels = [results.clone(), keys::persisted(server)];
+    let channels = [results.clone(), link.keys().persisted(server)];
     in_time(sink.subscribe(&channels[..])).await?;
     let room = |_| End::Over;
     out.send(ServerEvent::Subscribed).await.map_err(room)?;

@@ -3,7 +3,8 @@
 use crate::{
     QueueError, Task,
     celery_result::{KEEP_SECONDS, celery_result},
-    events, keys,
+    events,
+    keys::{self, Keys},
     link::Link,
     scripts,
 };
@@ -91,8 +92,8 @@ impl Producer {
         for (server, tasks) in by_server(tasks, |task| task.job.server) {
             for chunk in tasks.chunks(CHUNK) {
                 let mut call = scripts::DISPATCH.prepare_invoke();
-                call.key(keys::EVENTS).key(keys::open(server));
-                lists(&mut call);
+                call.key(self.keys().events()).key(self.keys().open(server));
+                self.lists(&mut call);
                 for task in chunk {
                     let accepted = JobRecord {
                         job: task.job.clone(),
@@ -116,8 +117,8 @@ impl Producer {
         let mut pushed = 0;
         for (server, tasks) in by_server(tasks, |task| task.job.server) {
             for chunk in tasks.chunks(CHUNK) {
-                let mut call = scripts::REQUEUE.key(keys::open(server));
-                lists(&mut call);
+                let mut call = scripts::REQUEUE.key(self.keys().open(server));
+                self.lists(&mut call);
                 for task in chunk {
                     call.arg(task.job.id.to_string())
                         .arg(keys::queued(task.run))
@@ -136,8 +137,8 @@ impl Producer {
     pub async fn announce(&self, records: &[JobRecord]) -> Result<(), QueueError> {
         for (server, records) in by_server(records, |record| record.job.server) {
             for chunk in records.chunks(CHUNK) {
-                let mut call = scripts::ANNOUNCE.key(keys::EVENTS);
-                call.key(keys::open(server));
+                let mut call = scripts::ANNOUNCE.key(self.keys().events());
+                call.key(self.keys().open(server));
                 for record in chunk {
                     let Some(result) = &record.result else {
                         warn!(job = %record.job.id, "no result to announce");
@@ -163,7 +164,7 @@ impl Producer {
         let mut states = Vec::with_capacity(jobs.len());
         for chunk in jobs.chunks(CHUNK) {
             let mut get = cmd("HMGET");
-            get.arg(keys::open(server));
+            get.arg(self.keys().open(server));
             for job in chunk {
                 get.arg(job.to_string());
             }
@@ -188,7 +189,7 @@ impl Producer {
         for entry in &entries {
             pipeline
                 .cmd("XRANGE")
-                .arg(keys::EVENTS)
+                .arg(self.keys().events())
                 .arg(entry)
                 .arg(entry);
         }
@@ -219,13 +220,13 @@ impl Producer {
         };
         let task_id = keys::task_id(job.id, result.run);
         let mark = keys::queued(result.run);
-        let mut call = scripts::CANCEL.key(keys::open(job.server));
-        call.key(keys::EVENTS)
-            .key(keys::task_result(&task_id))
+        let mut call = scripts::CANCEL.key(self.keys().open(job.server));
+        call.key(self.keys().events())
+            .key(self.keys().task_result(&task_id))
             .arg(job.id.to_string())
             .arg(&mark)
             .arg(events::to_json(record)?)
-            .arg(keys::results(job.server))
+            .arg(self.keys().results(job.server))
             .arg(celery_result(&task_id, result))
             .arg(KEEP_SECONDS);
         let state: Option<String> = self.script("cancel a job", &call).await?;
@@ -242,13 +243,13 @@ impl Producer {
     /// How much lies in Redis, and how many jobs of this server are open.
     pub async fn depth(&self, server: ServerId) -> Result<Depth, QueueError> {
         let mut pipeline = redis::pipe();
-        for list in queue_lists() {
+        for list in self.keys().queue_lists() {
             pipeline.cmd("LLEN").arg(list);
         }
-        pipeline.cmd("HLEN").arg(keys::UNACKED);
-        pipeline.cmd("HLEN").arg(keys::TAKEOVERS);
-        pipeline.cmd("LLEN").arg(keys::DEAD);
-        pipeline.cmd("HLEN").arg(keys::open(server));
+        pipeline.cmd("HLEN").arg(self.keys().unacked());
+        pipeline.cmd("HLEN").arg(self.keys().takeovers());
+        pipeline.cmd("LLEN").arg(self.keys().dead());
+        pipeline.cmd("HLEN").arg(self.keys().open(server));
         pipeline.cmd("INFO").arg("memory");
         let (a, b, c, d, held, taken_over, dead, open, info): (
             u64,
@@ -290,6 +291,16 @@ impl Producer {
             .map_err(QueueError::unavailable("answer a ping"))
     }
 
+    fn keys(&self) -> &Keys {
+        self.link.keys()
+    }
+
+    fn lists(&self, call: &mut ScriptInvocation<'_>) {
+        for list in self.keys().queue_lists() {
+            call.key(list);
+        }
+    }
+
     async fn script<T: FromRedisValue>(
         &self,
         doing: &'static str,
@@ -297,17 +308,6 @@ impl Producer {
     ) -> Result<T, QueueError> {
         let reply: RedisResult<T> = self.link.script(call).await;
         reply.map_err(QueueError::unavailable(doing))
-    }
-}
-
-/// The lists of our queue, the most urgent first.
-pub(crate) fn queue_lists() -> [String; 4] {
-    keys::PRIORITY_STEPS.map(|step| keys::priority_list(keys::QUEUE, step))
-}
-
-fn lists(call: &mut ScriptInvocation<'_>) {
-    for list in queue_lists() {
-        call.key(list);
     }
 }
 
@@ -353,9 +353,10 @@ mod tests {
     fn list_number_is_that_of_the_priority_list() {
         for level in 0..=Priority::MAX {
             let number = list_number(Priority::new(level).unwrap());
+            let keys = Keys::new(0, "", "");
             assert_eq!(
-                queue_lists()[number - 1],
-                keys::priority_list(keys::QUEUE, level)
+                keys.queue_lists()[number - 1],
+                keys.priority_list(keys::QUEUE, level)
             );
         }
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Redis, Worker, dispatch, options, reason, spawn_worker, task, tasks, until};
+use common::{Redis, Worker, dispatch, names, options, reason, spawn_worker, task, tasks, until};
 use imgsys_queue::{Producer, keys};
 use imgsys_types::ServerId;
 use redis::Commands;
@@ -20,7 +20,12 @@ async fn task_of_a_killed_worker_is_taken_over_and_ends_once() {
     let server = ServerId::generate();
     let mut doomed = spawn_worker(&redis);
     dispatch(&redis, &[task(server, "sleep:700")]).await;
-    let held = || redis.connection().hlen::<_, usize>(keys::UNACKED).unwrap();
+    let held = || {
+        redis
+            .connection()
+            .hlen::<_, usize>(names().unacked())
+            .unwrap()
+    };
     until("the worker holds it", || held() == 1);
     doomed.kill().unwrap();
     doomed.wait().unwrap();
@@ -52,17 +57,18 @@ async fn message_claimed_by_a_dead_worker_returns() {
     let redis = Redis::start();
     let server = ServerId::generate();
     dispatch(&redis, &[task(server, "x")]).await;
-    let list = keys::priority_list(keys::QUEUE, 5);
+    let list = names().priority_list(keys::QUEUE, 5);
     let mut c = redis.connection();
-    let claim = keys::claim(&list, "dead@test");
+    let claim = names().claim(keys::QUEUE, 5, "dead@test");
     redis::cmd("LMOVE")
         .arg((&list, &claim, "RIGHT", "LEFT"))
         .exec(&mut c)
         .unwrap();
-    c.zadd::<_, _, _, ()>(keys::CLAIMS, "dead@test", 1).unwrap();
+    c.zadd::<_, _, _, ()>(names().claims(), "dead@test", 1)
+        .unwrap();
     let worker = Worker::start(options(&redis.url(), "one@test"));
     until("it is done", || redis.ends().len() == 1);
-    let claims: Vec<String> = c.zrange(keys::CLAIMS, 0, -1).unwrap();
+    let claims: Vec<String> = c.zrange(names().claims(), 0, -1).unwrap();
     assert_eq!(claims, ["one@test"]);
     worker.stop().await;
 }
@@ -73,22 +79,22 @@ async fn lease_from_a_fast_clock_and_a_foreign_queue() {
     let server = ServerId::generate();
     dispatch(&redis, &[task(server, "x")]).await;
     let mut c = redis.connection();
-    let list = keys::priority_list(keys::QUEUE, 5);
+    let list = names().priority_list(keys::QUEUE, 5);
     let message: String = c.rpop(&list, None).unwrap();
     // A Python worker whose clock is an hour fast has died with it.
     let ahead = "9999999999";
     let entry = format!("[{message}, \"\", \"imgsys\"]");
-    let _: () = c.hset(keys::UNACKED, "fast", entry).unwrap();
-    let _: () = c.zadd(keys::UNACKED_INDEX, "fast", ahead).unwrap();
+    let _: () = c.hset(names().unacked(), "fast", entry).unwrap();
+    let _: () = c.zadd(names().unacked_index(), "fast", ahead).unwrap();
     // Another program's message, long overdue by our lease, is not ours to restore.
     let _: () = c
-        .hset(keys::UNACKED, "foreign", "[{}, \"\", \"other\"]")
+        .hset(names().unacked(), "foreign", "[{}, \"\", \"other\"]")
         .unwrap();
-    let _: () = c.zadd(keys::UNACKED_INDEX, "foreign", 1).unwrap();
+    let _: () = c.zadd(names().unacked_index(), "foreign", 1).unwrap();
     let worker = Worker::start(options(&redis.url(), "one@test"));
     until("ours is done", || redis.ends().len() == 1);
     worker.stop().await;
-    let left: Vec<String> = c.hkeys(keys::UNACKED).unwrap();
+    let left: Vec<String> = c.hkeys(names().unacked()).unwrap();
     assert_eq!(left, ["foreign"]);
 }
 
@@ -190,7 +196,7 @@ async fn task_that_waits_for_its_time_is_not_to_blame_for_a_dead_worker() {
     let server = ServerId::generate();
     let task = task(server, "x");
     dispatch(&redis, std::slice::from_ref(&task)).await;
-    let list = keys::priority_list(keys::QUEUE, 5);
+    let list = names().priority_list(keys::QUEUE, 5);
     let mut c = redis.connection();
     let message: String = c.rpop(&list, None).unwrap();
     let eta = chrono::Utc::now() + Duration::from_secs(4);
@@ -198,7 +204,7 @@ async fn task_that_waits_for_its_time_is_not_to_blame_for_a_dead_worker() {
     let _: i64 = c.lpush(&list, message).unwrap();
     let mut doomed = spawn_worker(&redis);
     until("the worker holds it", || {
-        c.hlen::<_, usize>(keys::UNACKED).unwrap() == 1
+        c.hlen::<_, usize>(names().unacked()).unwrap() == 1
     });
     doomed.kill().unwrap();
     doomed.wait().unwrap();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Redis, Worker, changed, options, python_message, reason, until};
+use common::{Redis, Worker, changed, names, options, python_message, reason, until};
 use imgsys_queue::keys;
 use imgsys_types::{JobId, ServerId};
 use redis::Commands;
@@ -108,7 +108,7 @@ async fn message_that_cannot_be_run_is_a_dead_letter() {
         assert_eq!(dead["message"], *String::from_utf8_lossy(letter));
         assert!(dead["at"].as_str().unwrap().ends_with("+00:00"));
     }
-    let celery: String = c.get(keys::task_result("id")).unwrap();
+    let celery: String = c.get(names().task_result("id")).unwrap();
     assert!(
         celery.contains("\"FAILURE\""),
         "whoever waits for it is told"
@@ -136,7 +136,7 @@ async fn job_whose_message_cannot_be_run_fails() {
     for (count, (name, value)) in cases.iter().enumerate() {
         let job = JobId::generate();
         let _: () = c
-            .hset(keys::open(server), job.to_string(), "queued")
+            .hset(names().open(server), job.to_string(), "queued")
             .unwrap();
         let mut kwargs = kwargs(job, server);
         kwargs[name] = value.clone();
@@ -151,7 +151,7 @@ async fn job_whose_message_cannot_be_run_fails() {
     assert_eq!(redis.dead().len(), cases.len());
     let job = JobId::generate();
     let _: () = c
-        .hset(keys::open(server), job.to_string(), "queued")
+        .hset(names().open(server), job.to_string(), "queued")
         .unwrap();
     let message = python_message(&job.to_string(), &json!([[], kwargs(job, server), embed()]));
     let message = changed(&message, "/headers/task", json!("imgsys.paint"));
@@ -203,7 +203,7 @@ async fn headers_that_python_sends_are_honoured() {
     for (count, (pointer, value, image_url, expected)) in cases.into_iter().enumerate() {
         let job = JobId::generate();
         let _: () = c
-            .hset(keys::open(server), job.to_string(), "queued")
+            .hset(names().open(server), job.to_string(), "queued")
             .unwrap();
         let mut kwargs = kwargs(job, server);
         kwargs["image_url"] = json!(image_url);

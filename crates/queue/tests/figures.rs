@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Redis, Worker, cpu, dispatch, options, task, tasks, until};
-use imgsys_queue::{ServerEvent, keys, listen};
+use common::{Redis, Worker, cpu, dispatch, names, options, task, tasks, until};
+use imgsys_queue::{ServerEvent, listen};
 use imgsys_types::ServerId;
 use redis::Commands;
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ async fn empty_tasks() {
         let worker = ordinary(&redis, prefetch);
         let mut c = redis.connection();
         until("all are done", || {
-            c.xlen::<_, usize>(keys::EVENTS).unwrap() == 2 * count
+            c.xlen::<_, usize>(names().events()).unwrap() == 2 * count
         });
         let micros = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(20_000);
         println!(

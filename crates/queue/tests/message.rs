@@ -3,7 +3,7 @@
 mod common;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use common::{Redis, dispatch, task};
+use common::{Redis, dispatch, names, task};
 use imgsys_queue::keys;
 use imgsys_types::{Priority, ServerId};
 use redis::Commands;
@@ -44,7 +44,7 @@ async fn message_is_what_python_sends() {
     task.job.priority = Priority::new(7).unwrap();
     dispatch(&redis, std::slice::from_ref(&task)).await;
 
-    let list = keys::priority_list(keys::QUEUE, 7);
+    let list = names().priority_list(keys::QUEUE, 7);
     let message: Vec<String> = redis.connection().lrange(list, 0, -1).unwrap();
     let mut message: Value = serde_json::from_str(&message[0]).unwrap();
     let body = BASE64.decode(message["body"].as_str().unwrap()).unwrap();

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Redis, Worker, dispatch, options, reason, task, tasks, until};
-use imgsys_queue::{Cancelled, OpenState, Producer, ServerEvent, keys, listen};
+use common::{Redis, Worker, dispatch, names, options, reason, task, tasks, until};
+use imgsys_queue::{Cancelled, OpenState, Producer, ServerEvent, listen};
 use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult, ServerId};
 use redis::Commands;
 use serde_json::Value;
@@ -55,7 +55,7 @@ async fn open_states_follow_a_job() {
     // Written to the database and trimmed, but not yet removed from `open`.
     let _: i64 = redis
         .connection()
-        .xtrim(keys::EVENTS, redis::streams::StreamMaxlen::Equals(0))
+        .xtrim(names().events(), redis::streams::StreamMaxlen::Equals(0))
         .unwrap();
     let states = producer.open_states(server, &jobs[..1]).await.unwrap();
     assert_eq!(states, [OpenState::Absent]);
@@ -122,7 +122,7 @@ async fn cancel_ends_a_job_unless_it_has_ended() {
     let reasons: Vec<_> = redis.ends().iter().map(reason).collect();
     assert_eq!(reasons, ["cancelled", "cancelled"]);
     let id = running.job.id.to_string();
-    let celery: String = redis.connection().get(keys::task_result(&id)).unwrap();
+    let celery: String = redis.connection().get(names().task_result(&id)).unwrap();
     let celery: Value = serde_json::from_str(&celery).unwrap();
     assert_eq!(celery["status"], "REVOKED");
 
@@ -140,7 +140,7 @@ async fn late_copy_of_an_earlier_run_does_not_end_the_next() {
     until("it runs", || worker.seen() == 1);
     // Meanwhile its end, which another copy brought about, was written, and the next run began.
     let id = first.job.id.to_string();
-    let _: () = redis.connection().hdel(keys::open(server), &id).unwrap();
+    let _: () = redis.connection().hdel(names().open(server), &id).unwrap();
     let second = imgsys_queue::Task {
         run: 1,
         image_url: "sleep:800".to_owned(),
@@ -172,9 +172,9 @@ async fn listener_subscribes_again_after_an_outage_and_skips_nonsense() {
     while !matches!(next().await, Some(ServerEvent::Subscribed)) {}
     let job = JobId::generate();
     let mut c = redis.connection();
-    let _: i64 = c.publish(keys::results(server), "{nonsense").unwrap();
+    let _: i64 = c.publish(names().results(server), "{nonsense").unwrap();
     let _: i64 = c
-        .publish(keys::persisted(server), format!("[\"{job}\"]"))
+        .publish(names().persisted(server), format!("[\"{job}\"]"))
         .unwrap();
     assert_eq!(next().await, Some(ServerEvent::Persisted(vec![job])));
     stop.cancel();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Redis, Worker, dispatch, options, reason, task, tasks, until};
+use common::{Redis, Worker, dispatch, names, options, reason, task, tasks, until};
 use imgsys_queue::{ServerEvent, keys, listen};
 use imgsys_types::{Outcome, Priority, ServerId};
 use redis::Commands;
@@ -36,18 +36,18 @@ async fn finished_task_has_event_news_and_result_and_leaves_nothing() {
 
     let mut c = redis.connection();
     let id = task.job.id.to_string();
-    let mark: String = c.hget(keys::open(server), &id).unwrap();
+    let mark: String = c.hget(names().open(server), &id).unwrap();
     assert!(mark.ends_with("-0"), "{mark}");
-    let celery: String = c.get(keys::task_result(&id)).unwrap();
+    let celery: String = c.get(names().task_result(&id)).unwrap();
     let celery: Value = serde_json::from_str(&celery).unwrap();
     assert_eq!(celery["status"], "SUCCESS");
     assert_eq!(celery["task_id"], id);
     assert_eq!(celery["result"]["outcome"]["done"]["label"], "cat");
-    let seconds: i64 = c.ttl(keys::task_result(&id)).unwrap();
+    let seconds: i64 = c.ttl(names().task_result(&id)).unwrap();
     assert!((1..=600).contains(&seconds));
     until("nothing is left", || redis.is_clear());
     worker.stop().await;
-    let claims: Vec<String> = c.zrange(keys::CLAIMS, 0, -1).unwrap();
+    let claims: Vec<String> = c.zrange(names().claims(), 0, -1).unwrap();
     assert_eq!(claims, Vec::<String>::new());
 }
 
@@ -126,7 +126,7 @@ async fn each_way_to_fail_has_its_reason() {
         until(expected, || redis.ends().len() > before);
         let last = redis.ends().pop().unwrap();
         assert_eq!(reason(&last), expected);
-        let celery: String = redis.connection().get(keys::task_result(&id)).unwrap();
+        let celery: String = redis.connection().get(names().task_result(&id)).unwrap();
         let celery: Value = serde_json::from_str(&celery).unwrap();
         assert_eq!(celery["status"], "FAILURE");
         let message = celery["result"]["exc_message"][0].as_str().unwrap();
@@ -177,7 +177,11 @@ async fn two_copies_of_a_task_make_one_event() {
     // One more, while the worker has it, and one for another worker.
     assert_eq!(producer.requeue(copies).await.unwrap(), 1);
     until("the worker holds three", || {
-        redis.connection().hlen::<_, usize>(keys::UNACKED).unwrap() == 3
+        redis
+            .connection()
+            .hlen::<_, usize>(names().unacked())
+            .unwrap()
+            == 3
     });
     until("it is done", || redis.ends().len() == 1);
     until("nothing is left", || redis.is_clear());
@@ -235,7 +239,7 @@ async fn wiped_redis_gets_no_event_for_a_job_it_does_not_know() {
         .exec(&mut redis.connection())
         .unwrap();
     until("it is done", || {
-        redis.connection().exists(keys::task_result(&id)).unwrap()
+        redis.connection().exists(names().task_result(&id)).unwrap()
     });
     assert_eq!(redis.events(), []);
     // The server sends it once more.
@@ -262,7 +266,7 @@ async fn task_that_no_server_sent_gets_a_celery_result_only() {
     until("it has a result", || {
         redis
             .connection()
-            .exists(keys::task_result("by-hand"))
+            .exists(names().task_result("by-hand"))
             .unwrap()
     });
     assert_eq!(redis.events(), []);

@@ -8,9 +8,11 @@
 
 mod limits;
 mod onnx;
+mod tls;
 
 pub use limits::LimitsConfig;
 pub use onnx::{Layout, OnnxConfig, Resize};
+pub use tls::RedisTls;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -239,7 +241,7 @@ pub struct PersisterConfig {
 #[derive(Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisConfig {
-    /// Redis: redis://HOST:PORT/DB or unix:///PATH?db=N
+    /// Redis: redis://HOST:PORT/DB, rediss://… over TLS, or unix:///PATH?db=N
     #[arg(
         id = "redis.url",
         long,
@@ -251,6 +253,17 @@ pub struct RedisConfig {
     #[arg(id = "redis.password_file", long, value_name = "FILE")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+    /// What all keys and channels begin with: Celery's broker_transport_options.global_keyprefix
+    #[arg(id = "redis.key_prefix", long, value_name = "TEXT", default_value = "")]
+    pub key_prefix: String,
+    /// What Celery's results begin with: result_backend_transport_options.global_keyprefix
+    /// [default: as key_prefix]
+    #[arg(id = "redis.result_key_prefix", long, value_name = "TEXT")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_key_prefix: Option<String>,
+    /// Certificates for rediss://
+    #[command(flatten)]
+    pub tls: RedisTls,
 }
 
 /// Where PostgreSQL is.

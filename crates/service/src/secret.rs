@@ -5,7 +5,7 @@
 
 use crate::{
     Config,
-    config::{DatabaseConfig, RedisConfig},
+    config::{DatabaseConfig, RedisConfig, RedisTls},
 };
 use anyhow::Context;
 use std::{borrow::Cow, fmt, path::Path};
@@ -99,6 +99,8 @@ impl fmt::Debug for RedisConfig {
         f.debug_struct("RedisConfig")
             .field("url", &mask_url(&self.url))
             .field("password_file", &self.password_file)
+            .field("key_prefix", &self.key_prefix)
+            .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
 }
@@ -114,21 +116,48 @@ impl fmt::Debug for DatabaseConfig {
 }
 
 impl RedisConfig {
-    /// The URL with the password of `password_file` in it: a secret from here on.
+    /// The URL with everything that the other keys say in it: a secret from here on.
     pub fn secret_url(&self) -> anyhow::Result<String> {
-        let Some(file) = &self.password_file else {
-            return Ok(self.url.clone());
-        };
-        let password = percent(&read_secret(file)?);
-        if self.url.starts_with("unix:") {
-            let joint = if self.url.contains('?') { '&' } else { '?' };
-            return Ok(format!("{}{joint}pass={password}", self.url));
+        let mut url = self.url.clone();
+        let mut parameters: Vec<(&str, String)> = Vec::new();
+        if let Some(file) = &self.password_file {
+            let password = read_secret(file)?;
+            if self.url.starts_with("unix:") || self.url.starts_with("redis+") {
+                parameters.push(("pass", password));
+            } else {
+                let (scheme, rest) = self.url.split_once("://").with_context(|| {
+                    let url = mask_url(&self.url);
+                    format!("redis.url {url:?} has no scheme: write redis://…")
+                })?;
+                url = with_password(scheme, rest, &percent(&password));
+            }
         }
-        let (scheme, rest) = self.url.split_once("://").with_context(|| {
-            let url = mask_url(&self.url);
-            format!("redis.url {url:?} has no scheme: write redis://…")
-        })?;
-        Ok(with_password(scheme, rest, &password))
+        if !self.key_prefix.is_empty() {
+            parameters.push(("key_prefix", self.key_prefix.clone()));
+        }
+        if let Some(prefix) = &self.result_key_prefix {
+            parameters.push(("result_key_prefix", prefix.clone()));
+        }
+        let RedisTls {
+            ca,
+            certificate,
+            key,
+        } = &self.tls;
+        for (name, file) in [("ca", ca), ("certificate", certificate), ("key", key)] {
+            if let Some(file) = file {
+                let file = file
+                    .to_str()
+                    .with_context(|| format!("redis.tls.{name} is not UTF-8"))?;
+                parameters.push((name, file.to_owned()));
+            }
+        }
+        for (name, value) in parameters {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(name);
+            url.push('=');
+            url.push_str(&percent(&value));
+        }
+        Ok(url)
     }
 }
 

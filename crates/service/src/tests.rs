@@ -90,9 +90,10 @@ fn every_key_has_a_flag_and_a_variable() {
     {
         let id = arg.get_id().as_str();
         let (section, key) = id.split_once('.').unwrap();
-        let variable = format!("IMGSYS_{}_{}", section.to_uppercase(), key.to_uppercase());
+        let variable = format!("IMGSYS_{section}_{key}").replace('.', "_");
+        let variable = variable.to_uppercase();
         assert_eq!(arg.get_env().unwrap().to_str(), Some(variable.as_str()));
-        let plain = key.replace('_', "-");
+        let plain = key.replace(['_', '.'], "-");
         let flag = if Probe::OWN.contains(&section) {
             plain
         } else {

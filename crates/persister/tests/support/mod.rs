@@ -4,7 +4,10 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use imgsys_local::{Service, Spec, TestPostgres, TestRedis};
-use imgsys_queue::{events, keys};
+use imgsys_queue::{
+    events,
+    keys::{self, Keys},
+};
 use imgsys_types::{JobId, JobRecord, JobResult, ServerId, arbitrary};
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -16,6 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
+
+/// What things are called in Redis.
+pub(crate) fn names() -> Keys {
+    Keys::of("redis://localhost").unwrap()
+}
 
 /// Ends a job as the finishing script does: the event, and the mark of the entry that ended it.
 const FINISH: &str = "
@@ -98,8 +106,8 @@ impl Site {
             };
             redis::pipe()
                 .atomic()
-                .xadd(keys::EVENTS, "*", &events::encode(&accepted).unwrap())
-                .hset(keys::open(self.server), job.job.id.to_string(), "queued")
+                .xadd(names().events(), "*", &events::encode(&accepted).unwrap())
+                .hset(names().open(self.server), job.job.id.to_string(), "queued")
                 .exec(&mut redis)
                 .unwrap();
         }
@@ -113,8 +121,8 @@ impl Site {
             redis::cmd("EVAL")
                 .arg(FINISH)
                 .arg(2)
-                .arg(keys::EVENTS)
-                .arg(keys::open(self.server))
+                .arg(names().events())
+                .arg(names().open(self.server))
                 .arg(event)
                 .arg(data)
                 .arg(job.job.id.to_string())
@@ -149,7 +157,7 @@ impl Site {
     /// Entries that a persister holds.
     pub(crate) fn pending(&self) -> usize {
         let reply: redis::RedisResult<redis::streams::StreamPendingReply> =
-            self.redis().xpending(keys::EVENTS, keys::GROUP);
+            self.redis().xpending(names().events(), keys::GROUP);
         match reply {
             Ok(reply) => reply.count(),
             Err(error) if error.code() == Some("NOGROUP") => 0,
@@ -159,7 +167,7 @@ impl Site {
 
     /// The server's jobs that are not in the database.
     pub(crate) fn open(&self) -> Vec<String> {
-        self.redis().hkeys(keys::open(self.server)).unwrap()
+        self.redis().hkeys(names().open(self.server)).unwrap()
     }
 }
 

@@ -9,7 +9,11 @@ use super::{
     reply::{claim_reply, read_reply, text},
     to_json,
 };
-use crate::keys;
+use crate::{
+    AddressError,
+    address::Address,
+    keys::{self, Keys},
+};
 use imgsys_types::{JobId, JobRecord, ServerId};
 use redis::{Client, Cmd, Connection, ErrorKind, RedisError, RedisResult, Value, cmd};
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -54,7 +58,7 @@ return buried";
 pub enum StreamError {
     /// The URL makes no sense.
     #[error("reading the URL of Redis")]
-    Url(#[source] RedisError),
+    Url(#[from] AddressError),
     /// Redis is away, or can't do it now: try again later.
     #[error("Redis can't {doing} now")]
     Unavailable {
@@ -68,6 +72,7 @@ pub enum StreamError {
 /// A consumer of the stream.
 pub struct EventStream {
     client: Client,
+    keys: Keys,
     connection: Option<Connection>,
     consumer: String,
     /// What had been handed out before the connection was made is read again after this entry.
@@ -86,8 +91,10 @@ impl EventStream {
     /// A consumer of this name; no two processes may share one. Connects when it is first asked
     /// for something.
     pub fn new(url: &str, consumer: impl Into<String>) -> Result<Self, StreamError> {
+        let address = Address::parse(url)?;
         Ok(Self {
-            client: Client::open(url).map_err(StreamError::Url)?,
+            client: address.client()?,
+            keys: address.keys().clone(),
             connection: None,
             consumer: consumer.into(),
             replay: None,
@@ -98,7 +105,7 @@ impl EventStream {
     pub fn ensure_group(&mut self) -> Result<(), StreamError> {
         let create = cmd("XGROUP")
             .arg("CREATE")
-            .arg(keys::EVENTS)
+            .arg(self.keys.events())
             .arg(keys::GROUP)
             .arg("0")
             .arg("MKSTREAM")
@@ -138,7 +145,7 @@ impl EventStream {
         if !block.is_zero() {
             read.arg("BLOCK").arg(millis(block.min(MAX_BLOCK)).max(1));
         }
-        read.arg("STREAMS").arg(keys::EVENTS).arg(after);
+        read.arg("STREAMS").arg(self.keys.events()).arg(after);
         let reply = self.ask_group(doing, &read)?;
         Ok(reply.map(read_reply).unwrap_or_default())
     }
@@ -149,7 +156,10 @@ impl EventStream {
         let mut start = "0-0".to_owned();
         loop {
             let mut claim = cmd("XAUTOCLAIM");
-            claim.arg(keys::EVENTS).arg(keys::GROUP).arg(&self.consumer);
+            claim
+                .arg(self.keys.events())
+                .arg(keys::GROUP)
+                .arg(&self.consumer);
             claim.arg(millis(min_idle)).arg(&start);
             claim.arg("COUNT").arg(count);
             let reply = self.ask_group("hand over events", &claim)?;
@@ -172,7 +182,10 @@ impl EventStream {
         }
         let mut pipeline = redis::pipe();
         pipeline.atomic().ignore_errors();
-        pipeline.cmd("XACK").arg(keys::EVENTS).arg(keys::GROUP);
+        pipeline
+            .cmd("XACK")
+            .arg(self.keys.events())
+            .arg(keys::GROUP);
         for entry in entries() {
             pipeline.arg(&entry.id);
         }
@@ -181,7 +194,7 @@ impl EventStream {
                 .cmd("EVAL")
                 .arg(CLOSE)
                 .arg(1)
-                .arg(keys::open(server));
+                .arg(self.keys.open(server));
             for (job, entry) in ended {
                 pipeline.arg(job.to_string()).arg(entry);
             }
@@ -191,7 +204,7 @@ impl EventStream {
             let jobs = format!("[{}]", jobs.join(","));
             pipeline
                 .cmd("PUBLISH")
-                .arg(keys::persisted(server))
+                .arg(self.keys.persisted(server))
                 .arg(jobs);
         }
         let reply = pipeline.query(self.connection(DOING)?);
@@ -203,7 +216,7 @@ impl EventStream {
         Ok(())
     }
 
-    /// Puts an event that can't be written into [`keys::BAD_EVENTS`], with the reason, and is done
+    /// Puts an event that can't be written into [`Keys::bad_events`], with the reason, and is done
     /// with it. Its job, if it has one, stays in its server's `open`.
     pub fn set_aside(&mut self, entry: &Entry, reason: &str) -> Result<(), StreamError> {
         const DOING: &str = "set an event aside";
@@ -212,14 +225,14 @@ impl EventStream {
             Err(bad) => bad.data.clone(),
         };
         let mut add = cmd("XADD");
-        add.arg(keys::BAD_EVENTS);
+        add.arg(self.keys.bad_events());
         add.arg("MAXLEN").arg("~").arg(MAX_BAD).arg("*");
         add.arg("id").arg(&entry.id).arg("reason").arg(reason);
         add.arg(DATA).arg(data);
         // One after the other, so that it is never gone from both.
         self.ask(DOING, &add)?;
         let mut ack = cmd("XACK");
-        ack.arg(keys::EVENTS).arg(keys::GROUP).arg(&entry.id);
+        ack.arg(self.keys.events()).arg(keys::GROUP).arg(&entry.id);
         self.ask(DOING, &ack).map(drop)
     }
 
@@ -232,14 +245,14 @@ impl EventStream {
             return Ok(0);
         };
         let mut pending = cmd("XPENDING");
-        pending.arg(keys::EVENTS).arg(keys::GROUP);
+        pending.arg(self.keys.events()).arg(keys::GROUP);
         let Some(Value::Array(summary)) = self.ask_group(DOING, &pending)? else {
             return Ok(0);
         };
         let smallest = summary.into_iter().nth(1).and_then(text);
         let keep = smallest.unwrap_or(delivered);
         let mut trim = cmd("XTRIM");
-        trim.arg(keys::EVENTS).arg("MINID").arg("~").arg(keep);
+        trim.arg(self.keys.events()).arg("MINID").arg("~").arg(keep);
         trim.arg("LIMIT").arg(TRIM_STEP);
         let mut total = 0;
         loop {
@@ -258,7 +271,7 @@ impl EventStream {
     /// The last entry that was handed to anybody; `None` if none was.
     fn last_delivered(&mut self, doing: &'static str) -> Result<Option<String>, StreamError> {
         let mut groups = cmd("XINFO");
-        groups.arg("GROUPS").arg(keys::EVENTS);
+        groups.arg("GROUPS").arg(self.keys.events());
         let groups = match self.ask(doing, &groups) {
             Ok(Value::Array(groups)) => groups,
             Ok(_) => return Ok(None),
@@ -280,7 +293,7 @@ impl EventStream {
     /// of processes that have ended. Says how many.
     pub fn bury(&mut self, idle: Duration) -> Result<usize, StreamError> {
         let mut bury = cmd("EVAL");
-        bury.arg(BURY).arg(1).arg(keys::EVENTS);
+        bury.arg(BURY).arg(1).arg(self.keys.events());
         bury.arg(keys::GROUP).arg(millis(idle)).arg(&self.consumer);
         match self.ask("delete dead consumers", &bury) {
             Ok(Value::Int(count)) => Ok(usize::try_from(count).unwrap_or(0)),

@@ -3,7 +3,7 @@
 //! No call of it ever fails: what can't be done now is tried until it can, for the crate answers
 //! errors by dropping deliveries or by ending its loop.
 
-use super::{Shared, app::Params, fetch, finish::Finish, give_back_call, leases::Released};
+use super::{Shared, app::Params, fetch, finish::Finish, leases::Released};
 use crate::{
     incoming::{self, Incoming},
     keys,
@@ -230,7 +230,7 @@ impl Delivery for LeasedDelivery {
             return Ok(());
         };
         let message = incoming::retried(&task.raw, eta.unwrap_or_else(Utc::now))?;
-        let mut call = give_back_call(&task.list);
+        let mut call = self.shared.give_back_call(task.level);
         call.arg("LPUSH").arg(message).arg(&task.id).arg(&tags);
         let mut backoff = Backoff::redis();
         while let Err(_noted) = self.shared.link.script::<u64>(&call).await {

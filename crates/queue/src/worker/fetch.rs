@@ -32,7 +32,7 @@ const MAX_TAKEOVERS: u32 = 2;
 pub(super) async fn fetch(shared: Arc<Shared>, out: mpsc::UnboundedSender<LeasedDelivery>) {
     let fetcher = Fetcher {
         waiters: Waiters::start(&shared),
-        lists: sources(&shared.options.name)
+        lists: sources(shared.keys(), &shared.options.name)
             .into_iter()
             .flat_map(|source| [source.claim, source.list])
             .collect(),
@@ -132,8 +132,9 @@ impl Fetcher {
     /// Pops and leases messages, each with its lease.
     async fn pop(&self, wanted: usize) -> RedisResult<Vec<(String, Vec<u8>)>> {
         let tags: Vec<String> = (0..wanted).map(|_| self.tag()).collect();
-        let mut call = scripts::POP.key(keys::UNACKED);
-        call.key(keys::UNACKED_INDEX).key(&self.lists);
+        let keys = self.shared.keys();
+        let mut call = scripts::POP.key(keys.unacked());
+        call.key(keys.unacked_index()).key(&self.lists);
         // The rest of `[message, exchange, routing key]`.
         call.arg(format!(",\"\",\"{}\"]", keys::QUEUE)).arg(&tags);
         let messages: Vec<Vec<u8>> = self.shared.link.script(&call).await?;
@@ -199,13 +200,16 @@ impl Fetcher {
         let mut pipeline = redis::pipe();
         for Popped { task, .. } in tasks {
             let arguments = &task.arguments;
-            let open = keys::open(arguments.server);
+            let open = self.shared.keys().open(arguments.server);
             pipeline
                 .cmd("HGET")
                 .arg(open)
                 .arg(arguments.job.to_string());
             if task.redelivered {
-                pipeline.cmd("HGET").arg(keys::TAKEOVERS).arg(&task.id);
+                pipeline
+                    .cmd("HGET")
+                    .arg(self.shared.keys().takeovers())
+                    .arg(&task.id);
             }
         }
         let mut backoff = Backoff::redis();
@@ -297,7 +301,9 @@ impl Fetcher {
     /// Notes in Redis that the task runs alone; `false` if the worker stops.
     async fn mark_alone(&self, id: &str) -> bool {
         let mut mark = cmd("HSET");
-        mark.arg(keys::TAKEOVERS).arg(id).arg(keys::ALONE);
+        mark.arg(self.shared.keys().takeovers())
+            .arg(id)
+            .arg(keys::ALONE);
         let mut backoff = Backoff::redis();
         while let Err(_noted) = self.shared.link.query::<i64>(&mark).await {
             tokio::select! {

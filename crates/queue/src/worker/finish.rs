@@ -8,7 +8,7 @@ use crate::{
     celery_result::{KEEP_SECONDS, celery_result, iso},
     events,
     incoming::Rejected,
-    keys,
+    keys::{self, Keys},
     link::{Backoff, Link, is_no_script},
     scripts,
 };
@@ -136,25 +136,23 @@ impl Finish {
         }
     }
 
-    fn command(&self) -> Cmd {
+    fn command(&self, keys: &Keys) -> Cmd {
         let none = String::new();
         let mut cmd = cmd("EVALSHA");
         cmd.arg(scripts::FINISH.get_hash()).arg(7);
         let event = self.event.as_ref();
-        cmd.arg(keys::open(
-            event.map_or_else(keys::no_server, |e| e.record.job.server),
-        ))
-        .arg(keys::EVENTS)
-        .arg(keys::UNACKED)
-        .arg(keys::UNACKED_INDEX)
-        .arg(keys::TAKEOVERS)
-        .arg(keys::task_result(&self.task_id))
-        .arg(keys::DEAD);
+        cmd.arg(keys.open(event.map_or_else(keys::no_server, |e| e.record.job.server)))
+            .arg(keys.events())
+            .arg(keys.unacked())
+            .arg(keys.unacked_index())
+            .arg(keys.takeovers())
+            .arg(keys.task_result(&self.task_id))
+            .arg(keys.dead());
         cmd.arg(event.map_or_else(String::new, |e| e.record.job.id.to_string()))
             .arg(event.map_or_else(String::new, |e| keys::queued(e.run)))
             .arg(event.map_or("", |e| events::kind(&e.record)))
             .arg(event.map_or(&none, |e| &e.data))
-            .arg(event.map_or_else(String::new, |e| keys::results(e.record.job.server)))
+            .arg(event.map_or_else(String::new, |e| keys.results(e.record.job.server)))
             .arg(self.result.as_ref().unwrap_or(&none))
             .arg(KEEP_SECONDS)
             .arg(self.dead.as_ref().unwrap_or(&none))
@@ -203,7 +201,7 @@ async fn send(link: &Link, batch: &mut Vec<Finish>) {
     let mut pipeline = redis::pipe();
     pipeline.ignore_errors();
     for finish in &*batch {
-        pipeline.add_command(finish.command());
+        pipeline.add_command(finish.command(link.keys()));
     }
     let replies = match link.pipeline::<Vec<RedisResult<String>>>(&pipeline).await {
         Ok(replies) if replies.iter().any(lacks_script) => {

@@ -25,6 +25,7 @@ mod wait;
 
 use crate::{
     QueueError,
+    keys::{Keys, QUEUE},
     link::{Backoff, Link},
     scripts,
 };
@@ -196,6 +197,11 @@ pub async fn work(
 }
 
 impl Shared {
+    /// What things are called in Redis.
+    fn keys(&self) -> &Keys {
+        self.link.keys()
+    }
+
     /// Sends an end on its way.
     fn end(&self, finish: Finish) {
         // The finisher outlives all that ends tasks.
@@ -226,7 +232,7 @@ impl Shared {
         let mut returned = 0;
         tokio::pin!(give_up);
         for Released { task, tags } in released {
-            let mut call = give_back_call(&task.list);
+            let mut call = self.give_back_call(task.level);
             call.arg("RPUSH").arg(&task.raw).arg(&task.id).arg(&tags);
             let mut backoff = Backoff::redis();
             while let Err(_noted) = self.link.script::<u64>(&call).await {
@@ -272,14 +278,15 @@ impl Shared {
             returned,
         }
     }
-}
 
-/// The script that puts a message back on its list; its arguments are for the caller to add.
-fn give_back_call(list: &str) -> redis::ScriptInvocation<'static> {
-    let script: &'static redis::Script = &scripts::GIVE_BACK;
-    let mut call = script.key(crate::keys::UNACKED);
-    call.key(crate::keys::UNACKED_INDEX)
-        .key(crate::keys::TAKEOVERS)
-        .key(list);
-    call
+    /// The script that puts a message back on its list; its arguments are for the caller to add.
+    fn give_back_call(&self, level: u8) -> redis::ScriptInvocation<'static> {
+        let script: &'static redis::Script = &scripts::GIVE_BACK;
+        let keys = self.keys();
+        let mut call = script.key(keys.unacked());
+        call.key(keys.unacked_index())
+            .key(keys.takeovers())
+            .key(keys.priority_list(QUEUE, level));
+        call
+    }
 }

@@ -110,7 +110,7 @@ impl Shared {
     async fn has_ended(&self, started: &Started) -> bool {
         let arguments = &started.task.arguments;
         let mut get = cmd("HGET");
-        get.arg(keys::open(arguments.server));
+        get.arg(self.keys().open(arguments.server));
         get.arg(arguments.job.to_string());
         // If Redis does not answer, to run it in vain is the lesser evil.
         let mark: Option<String> = self.link.query(&get).await.unwrap_or_default();

@@ -42,7 +42,7 @@ pub(super) async fn tend(shared: Arc<Shared>, end: CancellationToken) {
 
 async fn round(shared: &Shared) -> RedisResult<()> {
     for tags in shared.leases.tags().chunks(CHUNK) {
-        let mut renew = scripts::RENEW.key(keys::UNACKED_INDEX);
+        let mut renew = scripts::RENEW.key(shared.keys().unacked_index());
         renew.arg(tags);
         shared.link.script::<()>(&renew).await?;
     }
@@ -55,11 +55,11 @@ async fn round(shared: &Shared) -> RedisResult<()> {
 
 async fn look_after_the_dead(shared: &Shared) -> RedisResult<()> {
     let token = Uuid::new_v4().to_string();
-    let mut look = scripts::TEND.key(keys::UNACKED);
-    look.key(keys::UNACKED_INDEX)
-        .key(keys::UNACKED_MUTEX)
-        .key(keys::CLAIMS)
-        .key(keys::TENDED)
+    let mut look = scripts::TEND.key(shared.keys().unacked());
+    look.key(shared.keys().unacked_index())
+        .key(shared.keys().unacked_mutex())
+        .key(shared.keys().claims())
+        .key(shared.keys().tended())
         .arg(&shared.options.name)
         .arg(shared.options.lease.as_secs_f64())
         .arg(&token)
@@ -70,7 +70,10 @@ async fn look_after_the_dead(shared: &Shared) -> RedisResult<()> {
     let (stale, lost): (Vec<String>, Vec<Vec<u8>>) = shared.link.script(&look).await?;
     for worker in stale {
         let moved = wait::unclaim(shared, &worker).await?;
-        let forget = cmd("ZREM").arg(keys::CLAIMS).arg(&worker).to_owned();
+        let forget = cmd("ZREM")
+            .arg(shared.keys().claims())
+            .arg(&worker)
+            .to_owned();
         shared.link.query::<i64>(&forget).await?;
         if moved > 0 {
             warn!("worker {worker} is dead; put back {moved} messages that it had claimed");
@@ -80,7 +83,7 @@ async fn look_after_the_dead(shared: &Shared) -> RedisResult<()> {
         return Ok(());
     }
     let restored = restore_all(shared, &lost).await;
-    let mut unlock = scripts::UNLOCK.key(keys::UNACKED_MUTEX);
+    let mut unlock = scripts::UNLOCK.key(shared.keys().unacked_mutex());
     shared.link.script::<()>(unlock.arg(&token)).await?;
     let restored = restored?;
     if restored > 0 {
@@ -110,20 +113,17 @@ async fn restore(shared: &Shared, tag: &str, entry: &[u8]) -> RedisResult<bool> 
         return Ok(false);
     };
     let task = incoming::parse(message.as_bytes());
-    let (id, list) = match &task {
-        Ok(task) => (task.id.as_str(), task.list.clone()),
+    let (id, level) = match &task {
+        Ok(task) => (task.id.as_str(), task.level),
         // Whoever pops it will set it aside.
-        Err(rejected) => (
-            rejected.id.as_deref().unwrap_or(tag),
-            keys::QUEUE.to_owned(),
-        ),
+        Err(rejected) => (rejected.id.as_deref().unwrap_or(tag), 0),
     };
     // What still waits for its time has killed nobody.
     let may_have_run = task.as_ref().is_ok_and(|task| !task.is_early());
-    let mut call = scripts::RESTORE.key(keys::UNACKED);
-    call.key(keys::UNACKED_INDEX)
-        .key(keys::TAKEOVERS)
-        .key(list)
+    let mut call = scripts::RESTORE.key(shared.keys().unacked());
+    call.key(shared.keys().unacked_index())
+        .key(shared.keys().takeovers())
+        .key(shared.keys().priority_list(keys::QUEUE, level))
         .arg(tag)
         .arg(shared.options.lease.as_secs_f64())
         .arg(id)

@@ -6,7 +6,11 @@
 //! full goes back at once.
 
 use super::Shared;
-use crate::{keys, link::Backoff, producer::queue_lists, scripts};
+use crate::{
+    keys::{Keys, PRIORITY_STEPS, QUEUE},
+    link::Backoff,
+    scripts,
+};
 use redis::{RedisResult, aio::MultiplexedConnection, cmd};
 use std::{
     sync::{
@@ -32,10 +36,10 @@ pub(super) struct Source {
 }
 
 /// The queue's lists and this worker's claims, the most urgent first.
-pub(super) fn sources(worker: &str) -> [Source; 4] {
-    queue_lists().map(|list| Source {
-        claim: keys::claim(&list, worker),
-        list,
+pub(super) fn sources(keys: &Keys, worker: &str) -> [Source; 4] {
+    PRIORITY_STEPS.map(|step| Source {
+        claim: keys.claim(QUEUE, step, worker),
+        list: keys.priority_list(QUEUE, step),
     })
 }
 
@@ -60,7 +64,7 @@ impl Waiters {
     pub(super) fn start(shared: &Arc<Shared>) -> Self {
         let claimed = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
-        let waiters = sources(&shared.options.name).map(|source| {
+        let waiters = sources(shared.keys(), &shared.options.name).map(|source| {
             let waiter = Arc::new(Waiter {
                 source,
                 idle: AtomicBool::new(false),
@@ -121,11 +125,12 @@ impl Waiters {
                 .is_ok_and(|replies| replies.iter().all(Result::is_ok));
         let returned = self.unclaim().await.is_ok();
         let name = &self.shared.options.name;
+        let claims = link.keys().claims();
         let forget = if killed && returned {
-            cmd("ZREM").arg(keys::CLAIMS).arg(name).to_owned()
+            cmd("ZREM").arg(&claims).arg(name).to_owned()
         } else {
             // Another worker looks after it.
-            cmd("ZADD").arg(keys::CLAIMS).arg(0).arg(name).to_owned()
+            cmd("ZADD").arg(&claims).arg(0).arg(name).to_owned()
         };
         if let Err(error) = link.query::<i64>(&forget).await {
             debug!("claims of {name} are left to other workers: {error}");
@@ -136,7 +141,7 @@ impl Waiters {
 /// Puts back what a worker has claimed; says how many messages that were.
 pub(super) async fn unclaim(shared: &Shared, worker: &str) -> RedisResult<usize> {
     let mut call = scripts::UNCLAIM.prepare_invoke();
-    for source in sources(worker) {
+    for source in sources(shared.keys(), worker) {
         call.key(source.claim).key(source.list);
     }
     shared.link.script(&call).await
@@ -183,7 +188,7 @@ impl Waiter {
             self.connection
                 .store(id.unwrap_or(UNKNOWN), Ordering::Release);
             // Nobody would look for the claims of a worker that was never seen.
-            let mut touch = scripts::TOUCH.key(keys::CLAIMS);
+            let mut touch = scripts::TOUCH.key(shared.keys().claims());
             touch.arg(&shared.options.name);
             shared.link.script::<()>(&touch).await?;
             connection.insert(fresh)

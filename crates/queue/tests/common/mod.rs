@@ -14,7 +14,8 @@
 use async_trait::async_trait;
 use imgsys_queue::{
     Analyze, AnalyzeTask, Drained, Producer, QueueError, Task, Verdict, WorkerOptions, events,
-    keys, work,
+    keys::{self, Keys},
+    work,
 };
 use imgsys_types::{
     Analysis, Analyzer, Digest, Job, JobId, JobRecord, Outcome, Owner, Priority, Properties,
@@ -33,6 +34,11 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what must come.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What things are called in a Redis without a prefix.
+pub fn names() -> Keys {
+    Keys::of("redis://localhost").unwrap()
+}
 
 /// Waits until the condition holds.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -98,7 +104,7 @@ impl Redis {
     /// The events so far: kind and record.
     pub fn events(&self) -> Vec<(String, JobRecord)> {
         let reply: Vec<(String, HashMap<String, String>)> = cmd("XRANGE")
-            .arg(keys::EVENTS)
+            .arg(names().events())
             .arg("-")
             .arg("+")
             .query(&mut self.connection())
@@ -124,7 +130,7 @@ impl Redis {
 
     /// Dead letters, newest first.
     pub fn dead(&self) -> Vec<serde_json::Value> {
-        let letters: Vec<String> = self.connection().lrange(keys::DEAD, 0, -1).unwrap();
+        let letters: Vec<String> = self.connection().lrange(names().dead(), 0, -1).unwrap();
         letters
             .iter()
             .map(|letter| serde_json::from_str(letter).unwrap())
@@ -136,13 +142,14 @@ impl Redis {
         let mut c = self.connection();
         let all: Vec<String> = c.keys("*").unwrap();
         let is_list = |key: &str| {
-            let of_queue = keys::PRIORITY_STEPS.map(|step| keys::priority_list(keys::QUEUE, step));
+            let of_queue =
+                keys::PRIORITY_STEPS.map(|step| names().priority_list(keys::QUEUE, step));
             of_queue.iter().any(|list| list == key) || key.starts_with("imgsys:claim:")
         };
         !all.iter().any(|key| is_list(key))
-            && c.hlen::<_, usize>(keys::UNACKED).unwrap() == 0
-            && c.zcard::<_, usize>(keys::UNACKED_INDEX).unwrap() == 0
-            && c.hlen::<_, usize>(keys::TAKEOVERS).unwrap() == 0
+            && c.hlen::<_, usize>(names().unacked()).unwrap() == 0
+            && c.zcard::<_, usize>(names().unacked_index()).unwrap() == 0
+            && c.hlen::<_, usize>(names().takeovers()).unwrap() == 0
     }
 
     /// How often a command was called.

@@ -1,0 +1,23 @@
+//! `[….tls]`: certificates by which the programs and what they connect to know each other.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Certificates for the way to Redis.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisTls {
+    /// Whoever signs the certificate of Redis (rediss://), in PEM [default: the system's roots]
+    #[arg(id = "redis.tls.ca", long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Our own certificate for Redis, in PEM, with what leads to its root
+    #[arg(id = "redis.tls.certificate", long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// The private key of that certificate, in PEM
+    #[arg(id = "redis.tls.key", long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
