@@ -8,7 +8,7 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/debug
 ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build model demo up test lint fuzz completions e2e nix-check fmt install install-units docs clean
+.PHONY: help setup build model demo up test lint fuzz completions interop e2e nix-check fmt install install-units docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +26,8 @@ demo: build ## Start the system, send it the samples, show the history, stop
 	@models/efficientnet-lite0/build || true # without it, labels are simulated
 	$(BIN)/imgsys-local demo samples
 
-up: build ## Start the system and keep it running (DATA=dir keeps its data elsewhere)
-	$(BIN)/imgsys-local up $(if $(DATA),--data '$(DATA)')
+up: build ## Start the system and keep it running (DATA=dir keeps its data elsewhere, WORKERS=n)
+	$(BIN)/imgsys-local up $(if $(DATA),--data '$(DATA)') $(if $(WORKERS),--workers $(WORKERS))
 
 # Programs and tests are built in one go: tests start the programs beside them, and built one after
 # the other both would build some dependencies twice, with different features.
@@ -59,6 +59,9 @@ fuzz: setup ## Fuzz what reads others' bytes, each target for DURATION=60 second
 
 completions: ## Write shell completions and man pages into target/doc-cli
 	$(CARGO) run --quiet -p imgsys-local --example cli-docs -- $(or $(CARGO_TARGET_DIR),target)/doc-cli
+
+interop: build ## Hold imgsys against the real Celery and Flower (CASE=… for one; needs PyPI)
+	interop/run $(BIN) $(CASE)
 
 e2e: build ## Run the scenarios of e2e/ on machines of systemd-nspawn (SCENARIO=… runs one)
 	e2e/setup

@@ -126,6 +126,7 @@ let
       ../.config
       ../clippy.toml
       ../docs
+      ../examples
       ../samples
     ];
   };

@@ -48,8 +48,8 @@ pub(crate) struct Up {
     /// Address of the server's health and metrics; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7451")]
     pub(crate) http_listen: String,
-    /// Worker processes
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Worker processes; 0 for none, if others are to do the work
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(0..=256))]
     pub(crate) workers: u16,
 }
 

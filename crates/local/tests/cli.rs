@@ -58,7 +58,7 @@ fn wrong_usage_is_code_2() {
         &[][..],
         &["down"],
         &["up", "--frobnicate"],
-        &["up", "--workers", "0"],
+        &["up", "--workers", "257"],
         &["up", "--workers", "many"],
         &["up", "--data"],
         &["demo", "--listen", "127.0.0.1:0"],

@@ -47,4 +47,21 @@ mod tests {
             assert!(docs.contains(script), "docs/queue.md lacks:\n{script}");
         }
     }
+
+    /// The worker in Python has copies, for it has to stand alone.
+    #[test]
+    fn the_example_has_the_scripts_as_they_are() {
+        macro_rules! same {
+            ($file:literal) => {
+                assert_eq!(
+                    include_str!(concat!("../../../examples/python-worker/", $file)),
+                    include_str!(concat!("lua/", $file)),
+                    "examples/python-worker/{} is to be copied anew",
+                    $file
+                );
+            };
+        }
+        same!("finish.lua");
+        same!("renew.lua");
+    }
 }
