@@ -23,6 +23,7 @@ mod outbox;
 mod quota;
 mod reconcile;
 mod requests;
+mod retention;
 mod schedule;
 mod session;
 mod shared;
@@ -90,6 +91,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
         let (shared, behind) = (Arc::clone(&shared), behind.clone());
         async move { shared.tokens.follow(behind).await }
     });
+    if let Some(keep) = shared.config.server.keep_images {
+        parts.spawn(retention::run(Arc::clone(&shared), keep, behind.clone()));
+    }
     if let Some(http) = http {
         let probe = ServerProbe {
             shared: Arc::clone(&shared),
@@ -178,6 +182,7 @@ async fn open(config: Config, tokens: Tokens) -> Result<Shared, Exit> {
             Durability::Fsync => imgsys_store::Durability::Fsync,
             Durability::None => imgsys_store::Durability::None,
         },
+        min_free: config.server.min_free.get(),
     };
     let opened = tokio::task::spawn_blocking(move || {
         let store = Store::open(options)?;

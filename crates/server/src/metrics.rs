@@ -82,6 +82,7 @@ pub(crate) struct ServerMetrics {
     stages: By<Stage, Histogram>,
     pub(crate) dispatched: IntCounter,
     pub(crate) requeued: IntCounter,
+    pub(crate) images_removed: IntCounter,
     state: State,
 }
 
@@ -157,6 +158,10 @@ impl ServerMetrics {
             requeued: all.counter(
                 "imgsys_requeued_total",
                 "Tasks put on the queue once more because they were overdue",
+            )?,
+            images_removed: all.counter(
+                "imgsys_images_removed_total",
+                "Image files that were removed: too old, or of deleted jobs",
             )?,
             state: State::new(&all)?,
             all,

@@ -14,6 +14,7 @@ pub use limits::LimitsConfig;
 pub use onnx::{Layout, OnnxConfig, Resize};
 pub use tls::RedisTls;
 
+use crate::ByteCount;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
@@ -115,6 +116,23 @@ pub struct ServerConfig {
     #[arg(id = "server.overdue", long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     pub overdue: Duration,
+    /// How long images are kept after they were last sent, such as 30d; without it, for ever. Only
+    /// files go, and none that an unfinished job needs
+    #[arg(id = "server.keep_images", long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(
+        default,
+        with = "humantime_serde",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub keep_images: Option<Duration>,
+    /// Space that uploads leave free on the disks of images and spool; below it they are refused
+    #[arg(
+        id = "server.min_free",
+        long,
+        value_name = "BYTES",
+        default_value = "32MiB"
+    )]
+    pub min_free: ByteCount,
     /// How long clients may finish what they send after SIGTERM
     #[arg(id = "server.drain", long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]

@@ -33,6 +33,7 @@ pub(crate) struct Batch<'a> {
     /// Images whose files this commit's flush makes durable, and the records that rely on them.
     written: HashSet<Digest>,
     unproven: Vec<Vec<u8>>,
+    in_question: &'a mut HashMap<Digest, bool>,
     /// Bytes that came, by owner and day.
     spent: HashMap<(Owner, i64), u64>,
     /// Bytes that may still be written; asked for once a batch.
@@ -48,7 +49,11 @@ pub(crate) enum Applied {
 }
 
 impl<'a> Batch<'a> {
-    pub(crate) fn open(shared: &'a Shared, transaction: &'a WriteTransaction) -> Done<Self> {
+    pub(crate) fn open(
+        shared: &'a Shared,
+        transaction: &'a WriteTransaction,
+        in_question: &'a mut HashMap<Digest, bool>,
+    ) -> Done<Self> {
         Ok(Self {
             shared,
             transaction,
@@ -57,6 +62,7 @@ impl<'a> Batch<'a> {
             changed: false,
             written: HashSet::new(),
             unproven: Vec::new(),
+            in_question,
             spent: HashMap::new(),
             room: None,
         })
@@ -99,6 +105,9 @@ impl<'a> Batch<'a> {
         if self.written.contains(&job.sha256) {
             self.unproven.push(key);
         }
+        if let Some(needed) = self.in_question.get_mut(&job.sha256) {
+            *needed = true;
+        }
         if came {
             let day = tables::day_of(job.submitted_at);
             *self.spent.entry((job.owner.clone(), day)).or_default() += job.size;
@@ -118,7 +127,10 @@ impl<'a> Batch<'a> {
             let known = known.map(|size| size.value());
             // The job's size is only what the client says; of bytes that came it was checked.
             return match known {
-                Some(size) if size == job.size => images.is_present(&job.sha256, size),
+                Some(size) if size == job.size && images.is_present(&job.sha256, size)? => {
+                    images.touch(&job.sha256);
+                    Ok(true)
+                }
                 _ => Ok(false),
             };
         }
@@ -127,6 +139,7 @@ impl<'a> Batch<'a> {
         if tables::known_to_anyone(&self.known, &job.sha256)? == Some(job.size)
             && images.is_present(&job.sha256, job.size)?
         {
+            images.touch(&job.sha256);
             return Ok(true);
         }
         let bytes = match &image {
@@ -166,6 +179,28 @@ impl<'a> Batch<'a> {
             self.put(&key, &value)?;
         }
         Ok(record.result)
+    }
+
+    /// From here on it is noted for which of these images a job is accepted.
+    pub(crate) fn question(&mut self, images: Vec<Digest>) {
+        self.in_question.clear();
+        self.in_question
+            .extend(images.into_iter().map(|digest| (digest, false)));
+    }
+
+    /// Forgets those of the images in question for which no job was accepted meanwhile; gives
+    /// them, for their files go once this is committed.
+    pub(crate) fn remove_images(&mut self, mut images: Vec<Digest>) -> Done<Vec<Digest>> {
+        images.retain(|digest| self.in_question.get(digest) == Some(&false));
+        self.in_question.clear();
+        for digest in &images {
+            let (first, end) = tables::known_keys(digest);
+            let range = first.as_slice()..end.as_slice();
+            let forgotten = self.known.retain_in(range, |_, _| false);
+            forgotten.map_err(database(DOING))?;
+            self.changed = true;
+        }
+        Ok(images)
     }
 
     fn note_spent(&mut self) -> Done<()> {

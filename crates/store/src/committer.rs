@@ -11,8 +11,9 @@ use crate::{
     store::Shared,
     upload::Staged,
 };
-use imgsys_types::{Job, JobId, JobResult};
+use imgsys_types::{Digest, Job, JobId, JobResult};
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -41,6 +42,10 @@ pub(crate) enum Op {
     SetResult(Box<(JobId, JobResult)>, Reply<Option<JobResult>>),
     Remove(Vec<JobId>),
     Flush(Reply<()>),
+    /// Whether these images are needed is in question from here on.
+    Question(Vec<Digest>, Reply<()>),
+    /// These of them go, unless a job was accepted for them meanwhile.
+    RemoveImages(Vec<Digest>, Reply<Vec<Digest>>),
 }
 
 impl Op {
@@ -62,6 +67,7 @@ enum Answer {
         Box<Result<Option<JobResult>, StoreError>>,
     ),
     Flush(Reply<()>),
+    Removed(Reply<Vec<Digest>>, Vec<Digest>),
     /// Nobody waits for it.
     Nobody,
 }
@@ -73,6 +79,7 @@ impl Answer {
             Self::Accept(reply, answer) => reply.send(answer).is_ok(),
             Self::SetResult(reply, answer) => reply.send(*answer).is_ok(),
             Self::Flush(reply) => reply.send(Ok(())).is_ok(),
+            Self::Removed(reply, removed) => reply.send(Ok(removed)).is_ok(),
             Self::Nobody => true,
         };
     }
@@ -93,15 +100,18 @@ pub(crate) struct Committer {
     due: Option<Instant>,
     /// Whether the last commit named images that it flushed.
     unproven: bool,
+    /// Images that may be removed soon, and whether a job was accepted for them meanwhile.
+    in_question: HashMap<Digest, bool>,
 }
 
 impl Committer {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
             removals: Vec::new(),
             due: None,
             unproven: false,
+            in_question: HashMap::new(),
         }
     }
 
@@ -187,16 +197,25 @@ impl Committer {
         settle: bool,
     ) -> Result<Vec<Answer>, StoreError> {
         let transaction = self.shared.begin_write()?;
-        let mut batch = Batch::open(&self.shared, &transaction)?;
+        let question = &mut self.in_question;
+        let mut batch = Batch::open(&self.shared, &transaction, question)?;
         // Before the rest, as a job may be accepted again after its removal was asked for, but
         // isn't removed before it was accepted.
         batch.remove(removals)?;
         let answers = ops.into_iter().map(|op| apply(&mut batch, op));
-        let answers = answers.collect::<Result<_, _>>()?;
+        let answers: Vec<Answer> = answers.collect::<Result<_, _>>()?;
         if let Applied::Changes { unproven } = batch.close(self.unproven, settle)? {
             let committed = transaction.commit();
             committed.map_err(database("committing to the spool"))?;
             self.unproven = unproven;
+        }
+        // Nothing refers to them any more, and nothing comes in before this is done.
+        for answer in &answers {
+            if let Answer::Removed(_, images) = answer {
+                for digest in images {
+                    self.shared.images.remove(digest);
+                }
+            }
         }
         Ok(answers)
     }
@@ -218,6 +237,11 @@ fn apply(batch: &mut Batch<'_>, op: Op) -> Result<Answer, StoreError> {
             Answer::Nobody
         }
         Op::Flush(reply) => Answer::Flush(reply),
+        Op::Question(images, reply) => {
+            batch.question(images);
+            Answer::Flush(reply)
+        }
+        Op::RemoveImages(images, reply) => Answer::Removed(reply, batch.remove_images(images)?),
     })
 }
 

@@ -2,18 +2,14 @@
 
 use crate::{Durability, StoreError, backend::Unflushed, error::io_error};
 use imgsys_types::Digest;
-use rustix::fs::Advice;
+use rustix::fs::{Advice, AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use sha2::{Digest as _, Sha256};
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, DirEntry, File, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
-
-/// What uploads leave free on the disk, in bytes, so that the spool can still write results and
-/// removals: a database that meets a full disk in a commit has to be opened anew.
-const RESERVE: u64 = 32 << 20;
 
 /// The directory of image files, held against other processes.
 #[derive(Debug)]
@@ -25,6 +21,7 @@ pub(crate) struct Images {
     next_upload: AtomicU64,
     pub(crate) unflushed: Unflushed,
     pub(crate) durability: Durability,
+    min_free: u64,
 }
 
 /// Opens a directory, made if need be, and locks it against any other opening.
@@ -51,19 +48,23 @@ pub(crate) fn forget_cached(file: &File, path: &Path) -> Result<(), StoreError> 
 }
 
 /// How many bytes may still be written to the disk of an open directory.
-pub(crate) fn room_on_disk_of(handle: &File, dir: &Path) -> Result<u64, StoreError> {
+fn room_on_disk_of(handle: &File, dir: &Path) -> Result<u64, StoreError> {
     let disk = rustix::fs::fstatvfs(handle)
         .map_err(|errno| io_error("reading the free space of", dir)(errno.into()))?;
     // A file system without a size, such as a tmpfs without a limit, has room for anything.
     if disk.f_blocks == 0 {
         return Ok(u64::MAX);
     }
-    Ok((disk.f_bavail * disk.f_frsize).saturating_sub(RESERVE))
+    Ok(disk.f_bavail * disk.f_frsize)
 }
 
 impl Images {
     /// Takes the directory, makes what is missing of it and removes what uploads left behind.
-    pub(crate) fn open(dir: PathBuf, durability: Durability) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        dir: PathBuf,
+        durability: Durability,
+        min_free: u64,
+    ) -> Result<Self, StoreError> {
         let handle = lock_dir(&dir)?;
         for fan in 0..=u8::MAX {
             let fan = dir.join(format!("{fan:02x}"));
@@ -83,6 +84,7 @@ impl Images {
             next_upload: AtomicU64::new(0),
             unflushed: Unflushed::default(),
             durability,
+            min_free,
         })
     }
 
@@ -109,7 +111,44 @@ impl Images {
 
     /// How many bytes uploads may still write.
     pub(crate) fn room(&self) -> Result<u64, StoreError> {
-        room_on_disk_of(&self.handle, &self.dir)
+        self.room_beside(&self.handle, &self.dir)
+    }
+
+    /// How many bytes may be written to the disk of this directory, with what stays free left out.
+    pub(crate) fn room_beside(&self, handle: &File, dir: &Path) -> Result<u64, StoreError> {
+        Ok(room_on_disk_of(handle, dir)?.saturating_sub(self.min_free))
+    }
+
+    /// All image files, and what else lies among them.
+    pub(crate) fn files(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<DirEntry, StoreError>>, StoreError> {
+        let mut fans = Vec::new();
+        for fan in 0..=u8::MAX {
+            let fan = self.dir.join(format!("{fan:02x}"));
+            let entries = fs::read_dir(&fan).map_err(io_error("listing", &fan))?;
+            fans.push(entries.map(move |entry| entry.map_err(io_error("listing", &fan))));
+        }
+        Ok(fans.into_iter().flatten())
+    }
+
+    /// Notes that the image was handed in now, as one that is written does.
+    pub(crate) fn touch(&self, digest: &Digest) {
+        let path = self.path(digest);
+        let now = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_NOW,
+            },
+        };
+        // It only counts for how long the file is kept.
+        if let Err(error) = utimensat(CWD, &path, &now, AtFlags::empty()) {
+            tracing::warn!(path = %path.display(), %error, "could not note that an image came again");
+        }
     }
 
     /// Whether there is a file of this length at the image's place. Its bytes count only if the

@@ -51,16 +51,15 @@
 //! # The lock of an image
 //!
 //! Only the committer's thread adds image files and index entries, so its order of work is the
-//! lock between checking that an image is here and inserting a job that relies on it. Whoever is
-//! to remove image files has to do it as an operation of the committer, too, and leave alone
-//! those of jobs in the spool.
+//! lock between checking that an image is here and inserting a job that relies on it. For the same
+//! reason image files are removed by it alone: see [`Store::remove_images`].
 //!
 //! # When the disk fails
 //!
 //! A flush that fails is never tried again: all that wait get [`StoreError::Broken`],
 //! [`Store::broken`] resolves, and the process has to open the store anew, which reads from the
-//! disk what it kept. A full disk refuses images before it comes to that: 32 MiB are kept for
-//! the spool's own writes.
+//! disk what it kept. A full disk refuses images before it comes to that: [`StoreOptions::min_free`] is
+//! kept for the spool's own writes.
 
 mod backend;
 mod batch;
@@ -70,6 +69,7 @@ mod health;
 mod images;
 mod index;
 mod open;
+mod removal;
 mod store;
 mod tables;
 mod upload;

@@ -38,6 +38,9 @@ pub struct StoreOptions {
     pub images_dir: Option<PathBuf>,
     /// What an accepted image survives.
     pub durability: Durability,
+    /// What uploads leave free on the disk, in bytes, so that the spool can still write results
+    /// and removals: a database that meets a full disk in a commit has to be opened anew.
+    pub min_free: u64,
 }
 
 impl Store {
@@ -58,10 +61,11 @@ impl Store {
             dir,
             images_dir,
             durability,
+            min_free,
         } = options;
         let dir_handle = lock_dir(&dir)?;
         let images_dir = images_dir.unwrap_or_else(|| dir.join("images"));
-        let images = Images::open(images_dir, durability)?;
+        let images = Images::open(images_dir, durability, min_free)?;
         let path = dir.join("spool.redb");
         let file = File::options()
             .read(true)

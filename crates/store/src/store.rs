@@ -5,7 +5,7 @@ use crate::{
     committer::{Op, Reply},
     error::database,
     health::Health,
-    images::{Images, room_on_disk_of},
+    images::Images,
     index::Index,
     tables::{self, KNOWN, SPENT, SPOOL},
     upload::{Staged, Upload, check_bytes},
@@ -23,7 +23,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc::Sender},
     thread::JoinHandle,
 };
-use tokio::{sync::oneshot, task::spawn_blocking};
+use tokio::{
+    sync::{Mutex, MutexGuard, oneshot},
+    task::spawn_blocking,
+};
 
 /// How an accepted image is brought.
 #[derive(Debug)]
@@ -59,6 +62,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     committer: Option<(Sender<Op>, JoinHandle<()>)>,
+    removing: Mutex<()>,
 }
 
 /// What the committer and the readers share.
@@ -78,6 +82,7 @@ impl Store {
         Self(Arc::new(Inner {
             shared,
             committer: Some((queue, committer)),
+            removing: Mutex::new(()),
         }))
     }
 
@@ -275,7 +280,16 @@ impl Store {
         }
     }
 
-    async fn ask<T>(&self, op: impl FnOnce(Reply<T>) -> Op) -> Result<T, StoreError> {
+    /// There is one removal at a time.
+    pub(crate) async fn removing(&self) -> MutexGuard<'_, ()> {
+        self.0.removing.lock().await
+    }
+
+    pub(crate) fn images(&self) -> &Images {
+        &self.0.shared.images
+    }
+
+    pub(crate) async fn ask<T>(&self, op: impl FnOnce(Reply<T>) -> Op) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         if !self.0.send(op(reply)) {
             return Err(StoreError::Broken);
@@ -325,7 +339,7 @@ impl Shared {
 
     /// How many bytes may still be written, to whichever disk has less room.
     pub(crate) fn room(&self) -> Result<u64, StoreError> {
-        let spool = room_on_disk_of(&self.dir_handle, &self.dir)?;
+        let spool = self.images.room_beside(&self.dir_handle, &self.dir)?;
         Ok(spool.min(self.images.room()?))
     }
 

@@ -7,9 +7,9 @@ use crate::{
 use imgsys_local::Stack;
 use imgsys_proto::{
     ClientMessage, ServerMessage, encode,
-    message::{Rejected, Request},
+    message::{JobRequest, Rejected, Request, Watch},
 };
-use imgsys_types::ErrorCode;
+use imgsys_types::{ErrorCode, Outcome};
 use std::time::{Duration, Instant};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
@@ -38,7 +38,7 @@ async fn an_owner_has_so_many_unfinished_jobs_on_all_connections() {
     assert_eq!(refused.code, ErrorCode::TooManyUnfinished);
     assert!(refused.retry_after_ms.is_some());
     // The rest goes on, and one that ends makes room for another.
-    let cancel = ClientMessage::Cancel(imgsys_proto::message::JobRequest {
+    let cancel = ClientMessage::Cancel(JobRequest {
         req: 2,
         job: images[0].job,
     });
@@ -197,4 +197,70 @@ async fn a_thousand_half_open_connections_disturb_nobody() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(silent);
+}
+
+/// Files go when they are old; jobs and results stay, and what is not analysed yet keeps its image.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_images_go_and_their_jobs_stay() {
+    let builder = Stack::builder().workers(1);
+    let stack = builder.set("server.keep_images", "3s").start().unwrap();
+    let mut client = Connection::open(&stack.address()).await.unwrap();
+    let image = sample(1, 16);
+    assert!(send(&mut client, &image).await.is_none());
+    let ask = |make: fn(JobRequest) -> ClientMessage| {
+        make(JobRequest {
+            req: 2,
+            job: image.job,
+        })
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match client.ask(&ask(ClientMessage::Fetch)).await {
+            ServerMessage::Image(_) => {}
+            ServerMessage::Rejected(refused) => {
+                assert_eq!(refused.code, ErrorCode::UnknownJob);
+                break;
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+        assert!(Instant::now() < deadline, "the image is kept for ever");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    match client.ask(&ask(ClientMessage::Show)).await {
+        ServerMessage::Job(answer) => assert!(answer.record.result.is_some(), "{answer:?}"),
+        other => panic!("unexpected: {other:?}"),
+    }
+
+    // Without workers it is as old as the other before it is analysed.
+    stack.workers()[0].kill();
+    let waiting = sample(2, 16);
+    assert!(send(&mut client, &waiting).await.is_none());
+    let path = {
+        let digest = waiting.sha256.to_string();
+        stack
+            .dir()
+            .join("server/images")
+            .join(&digest[..2])
+            .join(digest)
+    };
+    let sent = Instant::now();
+    while sent.elapsed() < Duration::from_secs(5) {
+        assert!(path.exists(), "{} is gone", path.display());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stack.workers()[0].start().unwrap();
+    let watch = ClientMessage::Watch(Watch {
+        req: 3,
+        jobs: vec![waiting.job],
+    });
+    let mut said = client.ask(&watch).await;
+    if matches!(said, ServerMessage::Watching(_)) {
+        said = client.next().await.unwrap();
+    }
+    match said {
+        ServerMessage::Result(end) => {
+            assert!(matches!(end.result.outcome, Outcome::Done(_)), "{end:?}");
+        }
+        other => panic!("unexpected: {other:?}"),
+    }
 }

@@ -18,6 +18,7 @@ fn options(dir: &Path) -> StoreOptions {
         dir: dir.into(),
         images_dir: None,
         durability: Durability::Fsync,
+        min_free: 32 << 20,
     }
 }
 

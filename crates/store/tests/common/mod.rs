@@ -13,6 +13,7 @@ pub(crate) fn options(dir: &Path, durability: Durability) -> StoreOptions {
         dir: dir.into(),
         images_dir: None,
         durability,
+        min_free: 32 << 20,
     }
 }
 
