@@ -4,15 +4,12 @@
 //! keys nor the certificates. What it may say is in docs/queue.md.
 
 use crate::keys::Keys;
+use imgsys_tls::{ClientFiles, TlsError};
 use redis::{
     Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, time::Duration};
 
 /// A peer that is silent for so long is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -54,14 +51,9 @@ pub enum AddressError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A file that it names can't be read.
-    #[error("reading {}", .file.display())]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
+    /// A file of certificates that it names can't be used.
+    #[error("its certificates can't be used")]
+    Tls(#[from] TlsError),
     /// The `redis` crate does not take it.
     #[error("it can't be used")]
     Redis(#[from] RedisError),
@@ -90,9 +82,7 @@ struct Parameters {
     passed_on: Vec<(&'static str, String)>,
     key_prefix: String,
     result_key_prefix: Option<String>,
-    ca: Option<PathBuf>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
+    tls: ClientFiles,
 }
 
 impl Address {
@@ -139,7 +129,10 @@ impl Address {
             url.query_pairs_mut().append_pair(name, value);
         }
         let info = url.into_connection_info()?.set_tcp_settings(tcp());
-        let db = info.redis_settings().db();
+        // Its name would be one more command for which a user needs permission.
+        let settings = info.redis_settings().clone().set_skip_set_lib_name();
+        let db = settings.db();
+        let info = info.set_redis_settings(settings);
         if db < 0 {
             return Err(AddressError::Part {
                 part: "database",
@@ -149,7 +142,7 @@ impl Address {
         Ok(Self {
             info,
             keys: parameters.keys(db),
-            tls: parameters.tls()?,
+            tls: parameters.certificates(scheme)?,
         })
     }
 
@@ -188,9 +181,9 @@ impl Parameters {
             ("unix", "db" | "virtual_host") => self.passed_on.push(("db", value.to_owned())),
             ("unix", "user") => self.passed_on.push(("user", value.to_owned())),
             ("unix", "pass") => self.passed_on.push(("pass", value.to_owned())),
-            ("rediss", "ca") => self.ca = file(),
-            ("rediss", "certificate") => self.certificate = file(),
-            ("rediss", "key") => self.key = file(),
+            ("rediss", "ca") => self.tls.ca = file(),
+            ("rediss", "certificate") => self.tls.certificate = file(),
+            ("rediss", "key") => self.tls.key = file(),
             _ => {
                 return Err(AddressError::Unknown {
                     given: name.to_owned(),
@@ -218,33 +211,90 @@ impl Parameters {
         Keys::new(db, prefix, &format!("{results}{joint}"))
     }
 
-    /// The certificates, if there are any to be read.
-    fn tls(&self) -> Result<Option<TlsCertificates>, AddressError> {
-        let client_tls = match (&self.certificate, &self.key) {
+    /// The certificates for TLS, if that is what the scheme says.
+    fn certificates(&self, scheme: &str) -> Result<Option<TlsCertificates>, TlsError> {
+        if scheme != "rediss" {
+            return Ok(None);
+        }
+        // The crate would take a file without certificates, and trust nobody.
+        self.tls.config()?;
+        let client_tls = match (&self.tls.certificate, &self.tls.key) {
             (Some(certificate), Some(key)) => Some(ClientTlsConfig {
-                client_cert: read(certificate)?,
-                client_key: read(key)?,
+                client_cert: imgsys_tls::read(certificate)?,
+                client_key: imgsys_tls::read(key)?,
             }),
-            (None, None) => None,
-            _ => {
-                return Err(AddressError::Part {
-                    part: "client certificate",
-                    why: "needs both a certificate and a key",
-                });
-            }
+            _ => None,
         };
-        let root_cert = self.ca.as_deref().map(read).transpose()?;
-        let any = client_tls.is_some() || root_cert.is_some();
-        Ok(any.then_some(TlsCertificates {
+        let root_cert = self.tls.ca.as_deref().map(imgsys_tls::read).transpose()?;
+        Ok(Some(TlsCertificates {
             client_tls,
             root_cert,
         }))
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, AddressError> {
-    std::fs::read(file).map_err(|source| AddressError::File {
-        file: file.to_owned(),
-        source,
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        let error = Address::parse(url).unwrap_err();
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+        format!("{error}{}", source.unwrap_or_default())
+    }
+
+    #[test]
+    fn sockets_are_written_as_celery_writes_them_too() {
+        for url in [
+            "unix:///run/redis?db=2&pass=a%40b",
+            "redis+socket:///run/redis?virtual_host=2&pass=a%40b",
+            "redis+unix:///run/redis?pass=a%40b&db=2",
+        ] {
+            let address = Address::parse(url).unwrap();
+            assert_eq!(address.keys().db(), 2);
+            assert_eq!(address.info.redis_settings().password(), Some("a@b"));
+            assert_eq!(address.info.addr().to_string(), "/run/redis");
+        }
+    }
+
+    #[test]
+    fn results_have_celerys_joint() {
+        let result = |url| Address::parse(url).unwrap().keys().task_result("x");
+        assert_eq!(result("redis://h"), "celery-task-meta-x");
+        assert_eq!(result("redis://h?key_prefix=a:"), "a:celery-task-meta-x");
+        assert_eq!(result("redis://h?key_prefix=a"), "a_celery-task-meta-x");
+        let both = "redis://h?key_prefix=a&result_key_prefix=";
+        assert_eq!(result(both), "celery-task-meta-x");
+    }
+
+    #[test]
+    fn what_nobody_would_honour_is_refused_and_no_password_shown() {
+        for (url, said) in [
+            ("localhost:6379", "redis://"),
+            ("http://localhost", "redis://"),
+            ("sentinel://a:26379;sentinel://b:26379", "Sentinel"),
+            ("redis+sentinel://a/mymaster/0", "Sentinel"),
+            ("redis-cluster://a:6379", "Cluster"),
+            ("redis://h/one", "Invalid database number"),
+            ("redis://h/-1", "its database is a number from 0"),
+            (
+                "redis://h?ssl_cert_reqs=none",
+                "\"ssl_cert_reqs\" is not known",
+            ),
+            ("redis://h?ca=/x", "TLS is rediss://"),
+            ("rediss://h#insecure", "a certificate is always checked"),
+            ("redis://:hunter?2@h", "special characters"),
+            ("redis://:hunter#2@h", "special characters"),
+            ("redis://:hunter/2@h", "special characters"),
+        ] {
+            let error = refused(url);
+            assert!(error.contains(said), "{url}: {error}");
+            assert!(
+                !error.contains("hunter") && !error.contains("2@"),
+                "{error}"
+            );
+        }
+        let half = refused("rediss://h?ca=/etc/passwd&certificate=/x");
+        assert!(half.contains("/etc/passwd has no certificate"), "{half}");
+    }
 }

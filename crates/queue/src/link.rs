@@ -7,6 +7,7 @@
 use crate::{
     QueueError,
     address::{Address, AddressError},
+    error::Advice,
     keys::Keys,
 };
 use redis::{
@@ -168,7 +169,10 @@ impl Link {
             state.down_since = Some(now);
             if state.told.is_none_or(|told| now - told >= LOG_EVERY) {
                 state.told = Some(now);
-                warn!("Redis does not answer as it should, trying again: {error}");
+                warn!(
+                    "Redis does not answer as it should, trying again: {error}{}",
+                    Advice(error)
+                );
             }
         }
     }

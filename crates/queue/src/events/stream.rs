@@ -12,6 +12,7 @@ use super::{
 use crate::{
     AddressError,
     address::Address,
+    error::Advice,
     keys::{self, Keys},
 };
 use imgsys_types::{JobId, JobRecord, ServerId};
@@ -60,7 +61,7 @@ pub enum StreamError {
     #[error("reading the URL of Redis")]
     Url(#[from] AddressError),
     /// Redis is away, or can't do it now: try again later.
-    #[error("Redis can't {doing} now")]
+    #[error("Redis can't {doing} now{}", Advice(source))]
     Unavailable {
         /// What was being done.
         doing: &'static str,

@@ -53,13 +53,19 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub struct Redis {
     dir: TempDir,
     child: Child,
+    extra: Vec<String>,
 }
 
 impl Redis {
     pub fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let child = spawn(&dir);
-        let redis = Self { dir, child };
+        Self::with(tempfile::tempdir().unwrap(), &[])
+    }
+
+    /// With its files in this directory and further arguments.
+    pub fn with(dir: TempDir, extra: &[&str]) -> Self {
+        let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
+        let child = spawn(&dir, &extra);
+        let redis = Self { dir, child, extra };
         redis.wait();
         redis
     }
@@ -89,7 +95,7 @@ impl Redis {
     }
 
     pub fn restart(&mut self) {
-        self.child = spawn(&self.dir);
+        self.child = spawn(&self.dir, &self.extra);
         self.wait();
     }
 
@@ -97,7 +103,10 @@ impl Redis {
         until("Redis answers", || {
             let client = redis::Client::open(self.url()).unwrap();
             let connection = client.get_connection();
-            connection.is_ok_and(|mut c| cmd("PING").query::<String>(&mut c).is_ok())
+            connection.is_ok_and(|mut c| {
+                let answer = cmd("PING").query::<String>(&mut c);
+                answer.map_or_else(|error| error.code() == Some("NOAUTH"), |_| true)
+            })
         });
     }
 
@@ -175,7 +184,7 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(dir: &TempDir) -> Child {
+fn spawn(dir: &TempDir, extra: &[String]) -> Child {
     Command::new("redis-server")
         .args(["--port", "0", "--save", "", "--appendonly", "yes"])
         .args(["--appendfsync", "always", "--enable-debug-command", "local"])
@@ -183,6 +192,7 @@ fn spawn(dir: &TempDir) -> Child {
         .arg(dir.path().join("socket"))
         .arg("--dir")
         .arg(dir.path())
+        .args(extra)
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server is installed")
