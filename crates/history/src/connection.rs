@@ -1,7 +1,8 @@
 //! How a connection is set up, and what an error of PostgreSQL means for the caller.
 
-use postgres::{Client, Error, NoTls, error::SqlState};
-use std::{io, time::Duration};
+use crate::address::{Address, AddressError};
+use postgres::{Client, Error, error::SqlState};
+use std::{fmt, io, time::Duration};
 use tokio_postgres::Config;
 
 /// How long an address may take to answer, unless the connection string says otherwise.
@@ -9,14 +10,29 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After how long without an answer a peer on another machine counts as gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Connects for migrations and other work that blocks. Fails at once if nobody answers.
-pub fn connect(url: &str) -> Result<Client, Error> {
-    postgres::Config::from(config(url, "imgsys")?).connect(NoTls)
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The connection string makes no sense.
+    #[error("reading the connection string of PostgreSQL")]
+    Url(#[from] AddressError),
+    /// PostgreSQL is away, or does not let us in.
+    #[error("connecting to PostgreSQL{}", Advice(source))]
+    Postgres {
+        /// Its word.
+        #[from]
+        source: Error,
+    },
 }
 
-/// The connection string, parsed, with limits on how long a dead server is waited for.
-pub(crate) fn config(url: &str, program: &str) -> Result<Config, Error> {
-    let mut config: Config = url.parse()?;
+/// Connects for migrations and other work that blocks. Fails at once if nobody answers.
+pub fn connect(url: &str) -> Result<Client, ConnectError> {
+    let Address { config, tls } = Address::parse(url, "imgsys")?;
+    Ok(postgres::Config::from(config).connect(tls)?)
+}
+
+/// Sets limits on how long a dead server is waited for.
+pub(crate) fn limited(config: &mut Config, program: &str) {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
     }
@@ -30,7 +46,18 @@ pub(crate) fn config(url: &str, program: &str) -> Result<Config, Error> {
     if config.get_application_name().is_none() {
         config.application_name(program);
     }
-    Ok(config)
+}
+
+/// What to do about an error of PostgreSQL's: nothing, or `: it …`.
+pub(crate) struct Advice<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match imgsys_tls::advice(self.0) {
+            Some(advice) => write!(f, ": {advice}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Has the server give up on a statement after `limit`.
@@ -89,6 +116,7 @@ mod tests {
 
     #[test]
     fn url_and_pairs_are_the_same() {
+        let config = |text, program| Address::parse(text, program).map(|a| a.config);
         let url = config(
             "postgres://ann@%2Frun%2Fpostgresql/imgsys?connect_timeout=2",
             "t",
@@ -100,7 +128,9 @@ mod tests {
 
     #[test]
     fn options_of_the_url_are_kept() {
-        let mut config = config("host=/x options='-c jit=off'", "t").unwrap();
+        let mut config = Address::parse("host=/x options='-c jit=off'", "t")
+            .unwrap()
+            .config;
         limit_statements(&mut config, Duration::from_secs(2));
         assert_eq!(
             config.get_options(),

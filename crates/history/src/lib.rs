@@ -5,6 +5,7 @@
 //! | [`mod@migrate`] | the schema's versions (`sql/` at the top of the repository) and how they are applied |
 //! | [`mod@write`] | [`Writer`]: batches of events become rows, in any order, each once; for the persister |
 //! | [`read`] | [`Reader`]: pages of an owner's history, jobs by id; for the server |
+//! | `address` | the connection string, with libpq's words for TLS |
 //! | `connection` | how a connection is set up, and what an error of PostgreSQL means |
 //! | `batch` | the events of a batch, one line a job, as columns |
 //! | `query` | the SQL of a page: only the conditions that are set, so that an index fits |
@@ -14,6 +15,7 @@
 //! connection string is the same for both: a URL (`postgres://user@host/db`) or pairs
 //! (`host=/run/postgresql user=imgsys dbname=imgsys`).
 
+mod address;
 mod batch;
 mod connection;
 pub mod migrate;
@@ -22,7 +24,8 @@ pub mod read;
 mod value;
 pub mod write;
 
-pub use connection::connect;
+pub use address::AddressError;
+pub use connection::{ConnectError, connect};
 pub use migrate::{MigrateError, Status, migrate};
 pub use read::{ReadError, Reader};
 pub use write::{WriteError, WriteReport, Writer};

@@ -4,6 +4,7 @@
 //! released: the table `schema_migrations` keeps the text that was run, and a program whose text
 //! is another refuses. Programs that start at the same time take turns under an advisory lock.
 
+use crate::connection::{ConnectError, Fault, fault};
 use postgres::Client;
 
 /// The migrations, oldest first.
@@ -32,6 +33,9 @@ pub enum MigrateError {
     /// The database can't hold every text.
     #[error("the database's encoding is {0}, but it must be UTF8")]
     Encoding(String),
+    /// There is no connection.
+    #[error("reaching the database")]
+    Connect(#[from] ConnectError),
     /// Anything else that PostgreSQL says.
     #[error("reading the database's schema version")]
     Database(#[from] postgres::Error),
@@ -42,10 +46,13 @@ impl MigrateError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Apply { source, .. } | Self::Database(source) => {
-                crate::connection::fault(source) == crate::connection::Fault::Passing
-            }
-            Self::Altered(_) | Self::Newer(_) | Self::Encoding(_) => false,
+            Self::Apply { source, .. }
+            | Self::Database(source)
+            | Self::Connect(ConnectError::Postgres { source }) => fault(source) == Fault::Passing,
+            Self::Connect(ConnectError::Url(_))
+            | Self::Altered(_)
+            | Self::Newer(_)
+            | Self::Encoding(_) => false,
         }
     }
 }

@@ -4,14 +4,13 @@
 //! while it can't ask. A connection is made when one is needed.
 
 use crate::{
-    connection::{Fault, config, fault, limit_statements},
+    address::{Address, AddressError},
+    connection::{Advice, Fault, fault, limit_statements},
     migrate::pending,
     query::{Param, Query},
     value::{COLUMNS, RowError, record},
 };
-use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, tokio_postgres::NoTls,
-};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
 use imgsys_types::{Cursor, HistoryFilter, JobId, JobRecord, Owner};
 use postgres_types::Type;
 use std::{fmt, time::Duration};
@@ -26,8 +25,11 @@ const DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// PostgreSQL is away or too slow: nothing is known, ask again later.
-    #[error("PostgreSQL does not answer")]
+    #[error("PostgreSQL does not answer{}", .0.as_ref().map(|error| Advice(error).to_string()).unwrap_or_default())]
     Unavailable(#[source] Option<PoolError>),
+    /// The connection string makes no sense.
+    #[error("reading the connection string of PostgreSQL")]
+    Url(#[from] AddressError),
     /// The database has not the schema that this program needs.
     #[error("the database's schema is not up to date: run `imgsys-persister migrate`")]
     Schema(#[source] Option<tokio_postgres::Error>),
@@ -76,12 +78,12 @@ impl Reader {
     /// A reader with at most `pool_size` connections. Fails only if the connection string makes
     /// no sense; PostgreSQL need not be there.
     pub fn new(url: &str, pool_size: usize) -> Result<Self, ReadError> {
-        let mut config = config(url, "imgsys-server").map_err(|e| ReadError::Other(e.into()))?;
+        let Address { mut config, tls } = Address::parse(url, "imgsys-server")?;
         limit_statements(&mut config, DEADLINE);
         let fast = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let pool = Pool::builder(Manager::from_config(config, NoTls, fast))
+        let pool = Pool::builder(Manager::from_config(config, tls, fast))
             .max_size(pool_size.max(1))
             .build()
             .map_err(|error| ReadError::Other(error.into()))?;

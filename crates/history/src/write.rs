@@ -5,12 +5,13 @@
 //! newest of them. An event whose id belongs to a job of another owner or digest changes nothing.
 
 use crate::{
+    address::{Address, AddressError},
     batch::{Jobs, Line, Predictions, rounds},
-    connection::{Fault, config, fault},
+    connection::{Advice, ConnectError, Fault, fault},
     migrate::{MigrateError, status},
 };
 use imgsys_types::JobRecord;
-use postgres::{Client, NoTls, Statement, Transaction};
+use postgres::{Client, Statement, Transaction};
 use std::{collections::HashSet, fmt};
 use uuid::Uuid;
 
@@ -62,9 +63,9 @@ const SESSION: &str = "
 pub enum WriteError {
     /// The connection string makes no sense.
     #[error("reading the connection string of PostgreSQL")]
-    Url(#[source] postgres::Error),
+    Url(#[from] AddressError),
     /// PostgreSQL is away, or can't write now: try again later, on a new connection.
-    #[error("PostgreSQL can't take events now")]
+    #[error("PostgreSQL can't take events now{}", Advice(.0))]
     Unavailable(#[source] postgres::Error),
     /// The database has not the schema that this program needs.
     #[error("the database's schema is not up to date: run `imgsys-persister migrate`")]
@@ -87,7 +88,10 @@ impl From<postgres::Error> for WriteError {
 impl From<MigrateError> for WriteError {
     fn from(error: MigrateError) -> Self {
         match error {
-            MigrateError::Apply { source, .. } | MigrateError::Database(source) => source.into(),
+            MigrateError::Apply { source, .. }
+            | MigrateError::Database(source)
+            | MigrateError::Connect(ConnectError::Postgres { source }) => source.into(),
+            MigrateError::Connect(ConnectError::Url(error)) => Self::Url(error),
             MigrateError::Altered(_) | MigrateError::Newer(_) | MigrateError::Encoding(_) => {
                 Self::Schema(None)
             }
@@ -121,14 +125,14 @@ impl fmt::Debug for Writer {
 impl Writer {
     /// Whether the connection string makes sense.
     pub fn check(url: &str) -> Result<(), WriteError> {
-        config(url, "imgsys-persister").map_err(WriteError::Url)?;
+        Address::parse(url, "imgsys-persister")?;
         Ok(())
     }
 
     /// Connects, once: whoever calls decides how long to go on trying.
     pub fn connect(url: &str) -> Result<Self, WriteError> {
-        let config = config(url, "imgsys-persister").map_err(WriteError::Url)?;
-        let mut client = postgres::Config::from(config).connect(NoTls)?;
+        let Address { config, tls } = Address::parse(url, "imgsys-persister")?;
+        let mut client = postgres::Config::from(config).connect(tls)?;
         if !status(&mut client)?.is_current() {
             return Err(WriteError::Schema(None));
         }

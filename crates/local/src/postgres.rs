@@ -46,6 +46,10 @@ impl Postgres {
     /// The server whose data is in `dir`, not yet started. The directories and the cluster are
     /// made if need be; a test's is a copy of one made before, which is faster.
     pub fn new(dir: &Path, logs: &Path, tuning: Tuning) -> Result<Self, Error> {
+        Self::with(dir, logs, tuning, &[])
+    }
+
+    fn with(dir: &Path, logs: &Path, tuning: Tuning, more: &[String]) -> Result<Self, Error> {
         let user = User::unprivileged()?;
         files::make_dir(dir)?;
         let dir = files::absolute(dir)?;
@@ -77,7 +81,8 @@ impl Postgres {
             .arg(&data)
             .arg("-k")
             .arg(&dir)
-            .args(settings(tuning).iter().flat_map(|setting| ["-c", setting]));
+            .args(settings(tuning).iter().flat_map(|setting| ["-c", setting]))
+            .args(more.iter().flat_map(|setting| ["-c", setting]));
         let readiness = Readiness::Postgres(data.join("postmaster.pid"));
         Ok(Self {
             // INT is its fast shutdown: sessions are ended, data is written.
@@ -252,9 +257,24 @@ impl TestPostgres {
 
     /// The same, tuned otherwise.
     pub fn start_tuned(tuning: Tuning) -> Result<Self, Error> {
+        Self::start_with(tuning, &[])
+    }
+
+    /// The same, which listens on this port of 127.0.0.1 too. The port is part of its socket's
+    /// name, so [`Postgres::url`] needs `port=…` behind it.
+    pub fn start_listening(port: u16) -> Result<Self, Error> {
+        let settings = [
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={port}"),
+        ];
+        Self::start_with(Tuning::Fast, &settings)
+    }
+
+    fn start_with(tuning: Tuning, more: &[String]) -> Result<Self, Error> {
         let dir = files::temp_dir()?;
         files::let_pass(dir.path())?;
-        let postgres = Postgres::new(&dir.path().join("pg"), &dir.path().join("log"), tuning)?;
+        let (data, log) = (dir.path().join("pg"), dir.path().join("log"));
+        let postgres = Postgres::with(&data, &log, tuning, more)?;
         postgres.start()?;
         Ok(Self {
             postgres,

@@ -3,7 +3,7 @@
 use crate::Settings;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use imgsys_history::WriteError;
+use imgsys_history::{ConnectError, MigrateError, WriteError};
 use imgsys_queue::events::StreamError;
 use imgsys_service::{
     Config, Exit, Program,
@@ -66,7 +66,12 @@ pub async fn start(cli: Cli, config: Config, shutdown: CancellationToken) -> Res
 /// A URL that makes no sense is a mistake of whoever wrote it.
 fn exit(error: anyhow::Error) -> Exit {
     let mistake = matches!(error.downcast_ref(), Some(StreamError::Url(_)))
-        || matches!(error.downcast_ref(), Some(WriteError::Url(_)));
+        || matches!(error.downcast_ref(), Some(WriteError::Url(_)))
+        || matches!(error.downcast_ref(), Some(ConnectError::Url(_)))
+        || matches!(
+            error.downcast_ref(),
+            Some(MigrateError::Connect(ConnectError::Url(_)))
+        );
     if mistake {
         Exit::Usage(format!("{error:#}"))
     } else {
@@ -75,7 +80,7 @@ fn exit(error: anyhow::Error) -> Exit {
 }
 
 fn migrate(url: &str) -> anyhow::Result<()> {
-    let mut client = imgsys_history::connect(url).context("connecting to PostgreSQL")?;
+    let mut client = imgsys_history::connect(url)?;
     let done = imgsys_history::migrate(&mut client)?;
     if done.is_empty() {
         println!("the schema is up to date");

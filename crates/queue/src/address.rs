@@ -4,7 +4,7 @@
 //! keys nor the certificates. What it may say is in docs/queue.md.
 
 use crate::keys::Keys;
-use imgsys_tls::{ClientFiles, TlsError};
+use imgsys_tls::{Check, ClientFiles, TlsError};
 use redis::{
     Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
@@ -217,7 +217,7 @@ impl Parameters {
             return Ok(None);
         }
         // The crate would take a file without certificates, and trust nobody.
-        self.tls.config()?;
+        self.tls.config(Check::Full)?;
         let client_tls = match (&self.tls.certificate, &self.tls.key) {
             (Some(certificate), Some(key)) => Some(ClientTlsConfig {
                 client_cert: imgsys_tls::read(certificate)?,

@@ -12,7 +12,7 @@ mod tls;
 
 pub use limits::LimitsConfig;
 pub use onnx::{Layout, OnnxConfig, Resize};
-pub use tls::RedisTls;
+pub use tls::{DatabaseTls, RedisTls};
 
 use crate::ByteCount;
 use clap::{Args, ValueEnum};
@@ -289,7 +289,7 @@ pub struct RedisConfig {
 #[derive(Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseConfig {
-    /// PostgreSQL: postgres://USER@HOST/DB or key=value pairs
+    /// PostgreSQL: postgres://USER@HOST/DB?sslmode=verify-full or key=value pairs
     #[arg(
         id = "database.url",
         long,
@@ -304,6 +304,9 @@ pub struct DatabaseConfig {
     /// Connections of a server, at most
     #[arg(id = "database.pool", long, value_name = "N", default_value = "4")]
     pub pool: usize,
+    /// Certificates
+    #[command(flatten)]
+    pub tls: DatabaseTls,
 }
 
 /// Who may use a server.

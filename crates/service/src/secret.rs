@@ -5,10 +5,14 @@
 
 use crate::{
     Config,
-    config::{DatabaseConfig, RedisConfig, RedisTls},
+    config::{DatabaseConfig, RedisConfig},
 };
 use anyhow::Context;
-use std::{borrow::Cow, fmt, path::Path};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+    path::{Path, PathBuf},
+};
 
 /// What is printed in a password's place.
 pub const MASK: &str = "***";
@@ -111,6 +115,7 @@ impl fmt::Debug for DatabaseConfig {
             .field("url", &mask_url(&self.url))
             .field("password_file", &self.password_file)
             .field("pool", &self.pool)
+            .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
 }
@@ -138,43 +143,62 @@ impl RedisConfig {
         if let Some(prefix) = &self.result_key_prefix {
             parameters.push(("result_key_prefix", prefix.clone()));
         }
-        let RedisTls {
-            ca,
-            certificate,
-            key,
-        } = &self.tls;
-        for (name, file) in [("ca", ca), ("certificate", certificate), ("key", key)] {
-            if let Some(file) = file {
-                let file = file
-                    .to_str()
-                    .with_context(|| format!("redis.tls.{name} is not UTF-8"))?;
-                parameters.push((name, file.to_owned()));
-            }
-        }
-        for (name, value) in parameters {
-            url.push(if url.contains('?') { '&' } else { '?' });
-            url.push_str(name);
-            url.push('=');
-            url.push_str(&percent(&value));
-        }
-        Ok(url)
+        let tls = &self.tls;
+        add_file(&mut parameters, "ca", tls.ca.as_ref())?;
+        add_file(&mut parameters, "certificate", tls.certificate.as_ref())?;
+        add_file(&mut parameters, "key", tls.key.as_ref())?;
+        Ok(with_parameters(url, &parameters))
     }
 }
 
 impl DatabaseConfig {
-    /// The URL with the password of `password_file` in it: a secret from here on.
+    /// The URL with everything that the other keys say in it: a secret from here on.
     pub fn secret_url(&self) -> anyhow::Result<String> {
-        let Some(file) = &self.password_file else {
-            return Ok(self.url.clone());
-        };
-        let password = read_secret(file)?;
-        let url = &self.url;
-        if let Some((scheme, rest)) = url.split_once("://") {
-            return Ok(with_password(scheme, rest, &percent(&password)));
+        let mut parameters: Vec<(&str, String)> = Vec::new();
+        let tls = &self.tls;
+        add_file(&mut parameters, "sslrootcert", tls.ca.as_ref())?;
+        add_file(&mut parameters, "sslcert", tls.certificate.as_ref())?;
+        add_file(&mut parameters, "sslkey", tls.key.as_ref())?;
+        let password = self.password_file.as_deref().map(read_secret).transpose()?;
+        if let Some((scheme, rest)) = self.url.split_once("://") {
+            let url = match password {
+                Some(password) => with_password(scheme, rest, &percent(&password)),
+                None => self.url.clone(),
+            };
+            return Ok(with_parameters(url, &parameters));
         }
-        let quoted = password.replace('\\', "\\\\").replace('\'', "\\'");
-        Ok(format!("{url} password='{quoted}'"))
+        let password = password.map(|password| ("password", password));
+        let mut pairs = self.url.clone();
+        for (name, value) in parameters.into_iter().chain(password) {
+            let quoted = value.replace('\\', "\\\\").replace('\'', "\\'");
+            // Writing to a String can't fail.
+            let _ = write!(pairs, " {name}='{quoted}'");
+        }
+        Ok(pairs)
     }
+}
+
+fn add_file<'a>(
+    parameters: &mut Vec<(&'a str, String)>,
+    name: &'a str,
+    file: Option<&PathBuf>,
+) -> anyhow::Result<()> {
+    if let Some(file) = file {
+        let text = file.to_str();
+        let text = text.with_context(|| format!("{} is not UTF-8", file.display()))?;
+        parameters.push((name, text.to_owned()));
+    }
+    Ok(())
+}
+
+fn with_parameters(mut url: String, parameters: &[(&str, String)]) -> String {
+    for (name, value) in parameters {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str(name);
+        url.push('=');
+        url.push_str(&percent(value));
+    }
+    url
 }
 
 fn with_password(scheme: &str, rest: &str, password: &str) -> String {
@@ -263,7 +287,6 @@ fn end_of_quoted(text: &str) -> usize {
 
 /// Percent-encodes all but the characters that RFC 3986 leaves unreserved.
 fn percent(text: &str) -> String {
-    use std::fmt::Write as _;
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -325,6 +348,39 @@ mod tests {
         ] {
             assert_eq!(mask_url(url), shown);
         }
+    }
+
+    #[test]
+    fn keys_beside_a_url_are_put_into_it() {
+        let config = crate::load::from_text(
+            "[redis]
+             url = 'unix:///run/redis?db=1'
+             key_prefix = 'site:'
+             tls.ca = '/a b'
+             [database]
+             url = 'host=h user=me'
+             tls.ca = \"/it's\"
+             tls.key = '/key'",
+            Path::new("test"),
+        );
+        let Config {
+            redis,
+            mut database,
+            ..
+        } = config.unwrap();
+        assert_eq!(
+            redis.secret_url().unwrap(),
+            "unix:///run/redis?db=1&key_prefix=site%3A&ca=%2Fa%20b"
+        );
+        assert_eq!(
+            database.secret_url().unwrap(),
+            r"host=h user=me sslrootcert='/it\'s' sslkey='/key'"
+        );
+        database.url = "postgres://me@h/db".into();
+        assert_eq!(
+            database.secret_url().unwrap(),
+            "postgres://me@h/db?sslrootcert=%2Fit%27s&sslkey=%2Fkey"
+        );
     }
 
     #[test]

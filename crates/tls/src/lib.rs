@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `client` | how a client judges a server: [`ClientFiles`] |
+//! | `verify` | other ways to judge: any name, a pinned certificate |
 //! | `advice` | [`advice()`]: what to do about an error of TLS, in words |
 //! | `files` | certificates and keys as they are read |
 //! | `testing` | a CA for tests, with the feature of that name |
@@ -12,12 +13,21 @@ mod client;
 mod files;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod verify;
 
 pub use advice::advice;
-pub use client::ClientFiles;
+pub use client::{Check, ClientFiles};
 pub use files::read;
 
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
 use std::{io, path::PathBuf};
+
+/// A certificate's fingerprint: the SHA-256 of it in DER.
+#[must_use]
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
 
 /// Why certificates can't be used.
 #[derive(Debug, thiserror::Error)]

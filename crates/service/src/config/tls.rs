@@ -21,3 +21,22 @@ pub struct RedisTls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
 }
+
+/// Certificates for the way to PostgreSQL.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseTls {
+    /// Whoever signs the certificate of PostgreSQL, in PEM: libpq's sslrootcert; with it, sslmode is
+    /// verify-full unless the URL says otherwise
+    #[arg(id = "database.tls.ca", long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Our own certificate for PostgreSQL, in PEM: libpq's sslcert
+    #[arg(id = "database.tls.certificate", long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// The private key of that certificate, in PEM: libpq's sslkey
+    #[arg(id = "database.tls.key", long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
