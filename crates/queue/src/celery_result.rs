@@ -3,10 +3,28 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use imgsys_types::{Failure, FailureReason, JobResult, Outcome, Timestamp};
 use serde_json::{Value, json};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-/// How long a result is kept, in seconds. Nothing of ours depends on it.
-pub(crate) const KEEP_SECONDS: u32 = 600;
+/// How long results are kept, if at all. Nothing of ours depends on them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keep(u32);
+
+impl Keep {
+    /// What is not a whole second is left off, but no time at all is only what is zero.
+    pub(crate) fn new(time: Duration) -> Self {
+        let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        Self(seconds.max(u32::from(!time.is_zero())))
+    }
+
+    pub(crate) const fn seconds(self) -> u32 {
+        self.0
+    }
+
+    /// The result, or nothing if none are kept.
+    pub(crate) fn if_any(self, result: &str) -> &str {
+        if self.0 == 0 { "" } else { result }
+    }
+}
 
 /// The result of a task that ended so: what `AsyncResult(task_id).get()` returns or raises.
 pub(crate) fn celery_result(task_id: &str, result: &JobResult) -> String {
@@ -28,7 +46,7 @@ pub(crate) fn celery_result(task_id: &str, result: &JobResult) -> String {
 /// Python makes an exception of this type with this message.
 fn failed(failure: &Failure) -> (&'static str, Value) {
     let (status, kind, module) = match failure.reason {
-        FailureReason::Cancelled | FailureReason::Revoked => {
+        FailureReason::Cancelled | FailureReason::Revoked | FailureReason::Expired => {
             ("REVOKED", "TaskRevokedError", "celery.exceptions")
         }
         _ => ("FAILURE", "AnalysisFailed", "imgsys"),
@@ -44,4 +62,19 @@ fn failed(failure: &Failure) -> (&'static str, Value) {
 /// A time as Python's `datetime.isoformat` writes it.
 pub(crate) fn iso(time: Timestamp) -> String {
     DateTime::<Utc>::from(SystemTime::from(time)).to_rfc3339_opts(SecondsFormat::Micros, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_kept_for_whole_seconds() {
+        let seconds = |time| Keep::new(time).seconds();
+        assert_eq!(seconds(Duration::ZERO), 0);
+        assert_eq!(seconds(Duration::from_millis(1)), 1);
+        assert_eq!(seconds(Duration::from_millis(2900)), 2);
+        assert_eq!(seconds(Duration::MAX), u32::MAX);
+        assert_eq!(Keep::new(Duration::ZERO).if_any("x"), "");
+    }
 }

@@ -51,6 +51,9 @@ pub fn task_id(job: JobId, run: u32) -> String {
     }
 }
 
+/// Celery's exchange for events.
+pub(crate) const CELERY_EVENTS: &str = "celeryev";
+
 /// Kombu's list for a queue at a priority, without a prefix: the steps are 0, 3, 6 and 9, and 0 is
 /// read first.
 fn priority_list(queue: &str, priority: u8) -> String {

@@ -12,7 +12,8 @@
 //! | `task`, `incoming` | the task's message, as it is written and as it is read |
 //! | `scripts`, `lua/` | what happens in Redis as a whole |
 //! | `address` | the connection string of a Redis, and the names of its keys |
-//! | `link` | connections that come back by themselves |
+//! | `link`, `subscription` | connections that come back by themselves |
+//! | `monitor` | events and remote control, for programs written for Celery |
 //!
 //! Delivery is at least once; what a task brings about happens exactly once, because finishing is
 //! one script that looks at the job's mark in `open`.
@@ -28,12 +29,15 @@ mod celery_result;
 mod error;
 mod incoming;
 mod link;
+mod monitor;
 mod scripts;
+mod subscription;
 mod task;
 
 pub use address::AddressError;
 pub use error::QueueError;
 pub use listen::{ServerEvent, listen};
+pub use monitor::events::CeleryEvents;
 pub use producer::{Cancelled, Depth, OpenState, Producer};
 pub use task::Task;
-pub use worker::{Analyze, AnalyzeTask, Drained, Verdict, WorkerOptions, work};
+pub use worker::{Analyze, AnalyzeTask, Begun, Drained, Verdict, WorkerOptions, work};

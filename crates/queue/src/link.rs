@@ -11,8 +11,8 @@ use crate::{
     keys::Keys,
 };
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
-    RedisResult, ScriptInvocation, ServerErrorKind,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, Pipeline,
+    RedisError, RedisResult, ScriptInvocation, ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection, PubSub},
 };
 use std::{
@@ -80,6 +80,11 @@ impl Link {
     /// What things are called in this Redis.
     pub(crate) fn keys(&self) -> &Keys {
         &self.0.keys
+    }
+
+    /// Where Redis is, and as whom we come. Holds the password.
+    pub(crate) fn place(&self) -> &ConnectionInfo {
+        self.0.client.get_connection_info()
     }
 
     /// Sends a command and gives its answer.

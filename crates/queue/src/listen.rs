@@ -5,25 +5,20 @@
 
 use crate::{
     events,
-    link::{Backoff, Link, timed_out},
+    link::{Backoff, Link},
+    subscription::{SILENCE, Subscription},
 };
-use futures::StreamExt;
 use imgsys_types::{JobId, JobRecord, ServerId};
-use redis::{RedisError, RedisResult};
-use std::time::Duration;
+use redis::RedisError;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
-    time::{Instant, timeout},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 /// How many events wait for a server that is slow, before the connection is given up.
 const CAPACITY: usize = 4096;
-/// How long the connection may be silent before it is asked whether it is still there.
-const SILENCE: Duration = Duration::from_secs(15);
-/// How long subscribing and the answer to a ping may take.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// Something that a server hears.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,24 +113,14 @@ async fn subscribe_and_forward(
     out: &mpsc::Sender<ServerEvent>,
 ) -> Result<std::convert::Infallible, End> {
     let results = link.keys().results(server);
-    let (mut sink, mut messages) = link.pubsub().await?.split();
     let channels = [results.clone(), link.keys().persisted(server)];
-    in_time(sink.subscribe(&channels[..])).await?;
+    let mut subscription = Subscription::new(link, &channels).await?;
     let room = |_| End::Over;
     out.send(ServerEvent::Subscribed).await.map_err(room)?;
-    link.answered();
     loop {
         let message = tokio::select! {
-            message = messages.next() => message,
+            message = subscription.next() => message?,
             () = out.closed() => return Err(End::Over),
-            () = tokio::time::sleep(SILENCE) => {
-                in_time(sink.ping::<redis::Value>()).await?;
-                continue;
-            }
-        };
-        let Some(message) = message else {
-            let closed = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-            return Err(End::Failed(closed.into()));
         };
         let event = if message.get_channel_name() == results {
             events::from_json(message.get_payload_bytes())
@@ -150,10 +135,4 @@ async fn subscribe_and_forward(
             Err(error) => warn!("on {}: {error}", message.get_channel_name()),
         }
     }
-}
-
-async fn in_time<T>(answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    timeout(ANSWER, answer)
-        .await
-        .unwrap_or_else(|_| Err(timed_out()))
 }

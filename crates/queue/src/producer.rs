@@ -2,7 +2,7 @@
 
 use crate::{
     QueueError, Task,
-    celery_result::{KEEP_SECONDS, celery_result},
+    celery_result::{Keep, celery_result},
     events,
     keys::{self, Keys},
     link::Link,
@@ -10,9 +10,11 @@ use crate::{
 };
 use imgsys_types::{JobId, JobRecord, Priority, ServerId};
 use redis::{FromRedisValue, RedisResult, ScriptInvocation, cmd, streams::StreamRangeReply};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use tracing::{error, warn};
 
+/// How long Celery's results are kept, unless more is said.
+const RESULT_EXPIRES: Duration = Duration::from_secs(600);
 /// How many jobs a script or pipeline deals with, so that Redis is never busy with one for long.
 const CHUNK: usize = 256;
 
@@ -23,6 +25,7 @@ const CHUNK: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Producer {
     link: Link,
+    keep: Keep,
 }
 
 /// Where Redis says that a job stands.
@@ -82,8 +85,17 @@ impl Depth {
 impl Producer {
     /// A producer for the Redis at this URL, which need not be up. Needs a Tokio runtime.
     pub fn new(url: &str) -> Result<Self, QueueError> {
-        let link = Link::new(url)?;
-        Ok(Self { link })
+        Ok(Self {
+            link: Link::new(url)?,
+            keep: Keep::new(RESULT_EXPIRES),
+        })
+    }
+
+    /// Has Celery's results of jobs that are cancelled kept so long, to the second; zero for none.
+    #[must_use]
+    pub fn with_result_expires(mut self, time: Duration) -> Self {
+        self.keep = Keep::new(time);
+        self
     }
 
     /// Sends tasks: for each the event `accepted`, the mark in `open`, and the message.
@@ -227,8 +239,8 @@ impl Producer {
             .arg(&mark)
             .arg(events::to_json(record)?)
             .arg(self.keys().results(job.server))
-            .arg(celery_result(&task_id, result))
-            .arg(KEEP_SECONDS);
+            .arg(self.keep.if_any(&celery_result(&task_id, result)))
+            .arg(self.keep.seconds());
         let state: Option<String> = self.script("cancel a job", &call).await?;
         if state.as_ref() == Some(&mark) {
             return Ok(Cancelled::Cancelled);

@@ -2,16 +2,13 @@
 //!
 //! The message is what Python's Celery sends, field by field: protocol 2, JSON, the body in base64.
 
-use crate::{QueueError, keys};
+use crate::{QueueError, keys, monitor::python};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use imgsys_types::{Digest, Job, JobId, Owner, Priority, ServerId, Timestamp, clean_name};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::{fmt::Write, sync::LazyLock};
+use std::sync::LazyLock;
 use uuid::Uuid;
-
-/// The longest `kwargsrepr`, in characters: Python's limit.
-const MAX_REPR: usize = 1024;
 
 /// A job to be analysed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +91,7 @@ impl Arguments {
 
     /// As Python would write the arguments: for people who look at Flower.
     fn repr(&self) -> String {
-        let text = |value: &dyn ToString| python_string(&value.to_string());
+        let text = |value: &dyn ToString| python::string(&value.to_string());
         let pairs = [
             ("job", text(&self.job)),
             ("sha256", text(&self.sha256)),
@@ -111,41 +108,8 @@ impl Arguments {
             .iter()
             .map(|(name, value)| format!("'{name}': {value}"))
             .collect();
-        let repr = format!("{{{}}}", pairs.join(", "));
-        if repr.chars().count() <= MAX_REPR {
-            return repr;
-        }
-        let mut cut: String = repr.chars().take(MAX_REPR - 3).collect();
-        cut.push_str("...");
-        cut
+        python::cut(format!("{{{}}}", pairs.join(", ")))
     }
-}
-
-/// A string as Python's `repr` writes it.
-fn python_string(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push(quote);
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c == quote => out.extend(['\\', c]),
-            c if c.is_control() => {
-                // Writing to a String can't fail.
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push(quote);
-    out
 }
 
 /// Who sent a message, as Celery names a program without a name.
@@ -207,18 +171,5 @@ impl Task {
             },
         });
         Ok(message.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_are_written_as_python_does() {
-        assert_eq!(python_string("cat.jpg"), "'cat.jpg'");
-        assert_eq!(python_string("it's"), "\"it's\"");
-        assert_eq!(python_string("a'b\"c"), "'a\\'b\"c'");
-        assert_eq!(python_string("a\\\n\u{1}é"), "'a\\\\\\n\\x01é'");
     }
 }

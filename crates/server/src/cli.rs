@@ -7,7 +7,10 @@ use crate::auth::{self, Edit};
 use clap::{Args, Parser, Subcommand};
 use imgsys_service::{
     Config, Exit, Program,
-    config::{AuthConfig, DatabaseConfig, LimitsConfig, LogConfig, RedisConfig, ServerConfig},
+    config::{
+        AuthConfig, CeleryConfig, DatabaseConfig, LimitsConfig, LogConfig, RedisConfig,
+        ServerConfig,
+    },
 };
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +59,8 @@ pub struct Sections {
     auth: AuthConfig,
     #[command(flatten)]
     limits: LimitsConfig,
+    #[command(flatten)]
+    celery: CeleryConfig,
     #[command(flatten)]
     redis: RedisConfig,
     #[command(flatten)]

@@ -6,10 +6,12 @@
 // Each key's doc is the help text of its flag, where back-ticks and angle brackets would show.
 #![allow(clippy::doc_markdown, rustdoc::bare_urls)]
 
+mod celery;
 mod limits;
 mod onnx;
 mod tls;
 
+pub use celery::{CeleryConfig, Events};
 pub use limits::LimitsConfig;
 pub use onnx::{Layout, OnnxConfig, Resize};
 pub use tls::{DatabaseTls, RedisTls};
@@ -29,6 +31,9 @@ pub struct Config {
     /// `[worker]`
     #[command(flatten)]
     pub worker: WorkerConfig,
+    /// `[celery]`
+    #[command(flatten)]
+    pub celery: CeleryConfig,
     /// `[persister]`
     #[command(flatten)]
     pub persister: PersisterConfig,

@@ -74,16 +74,20 @@ impl Analyst {
         })
     }
 
-    async fn attempt(&self, job: &Job, image_url: &str) -> Result<Analysis, Trouble> {
-        let &Job { sha256, size, .. } = job;
+    async fn attempt(&self, task: &AnalyzeTask) -> Result<Analysis, Trouble> {
+        let &Job { sha256, size, .. } = &task.job;
+        let begun = task.begun.clone();
         if size > self.max_image {
             let limit = self.max_image;
             return Err(Trouble::TooLarge { size, limit });
         }
         let engine = Arc::clone(&self.engine);
-        match self.sources.locate(image_url, &sha256)? {
+        match self.sources.locate(&task.image_url, &sha256)? {
             Location::Directory(root) => {
-                let job = move || engine.analyze_file(&root, sha256, size);
+                let job = move || {
+                    begun.now();
+                    engine.analyze_file(&root, sha256, size)
+                };
                 self.pool.run(job).await?
             }
             Location::Http(url) => {
@@ -94,6 +98,7 @@ impl Analyst {
                 let share = budget.await.ok();
                 let bytes = fetch::get(&self.client, url, size, self.pool.patience().fetch).await?;
                 let job = move || {
+                    begun.now();
                     // Held until the bytes are gone, even if nobody waits for the result any more.
                     let _share = share;
                     engine.analyze_bytes(&bytes, sha256, size)
@@ -130,7 +135,7 @@ impl Analyze for Analyst {
         let job = &task.job;
         let (id, attempt) = (job.id, task.attempt);
         debug!(job = %id, run = task.run, attempt, alone = task.alone, "task begins");
-        let verdict = match self.attempt(job, &task.image_url).await {
+        let verdict = match self.attempt(&task).await {
             Ok(analysis) => Verdict::Done(analysis),
             Err(trouble) => trouble.verdict(),
         };
@@ -143,6 +148,14 @@ impl Analyze for Analyst {
             Verdict::Retry(why) => debug!(job = %id, why, "task is to be tried again"),
         }
         verdict
+    }
+
+    fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    fn resize(&self, threads: usize) -> Result<(), String> {
+        self.pool.resize(threads).map_err(|error| error.to_string())
     }
 }
 

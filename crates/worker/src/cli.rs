@@ -6,7 +6,7 @@
 use clap::{Args, Parser};
 use imgsys_service::{
     Config, Exit, Program,
-    config::{LimitsConfig, LogConfig, RedisConfig, WorkerConfig},
+    config::{CeleryConfig, LimitsConfig, LogConfig, RedisConfig, WorkerConfig},
 };
 use serde::Serialize;
 
@@ -23,6 +23,8 @@ pub struct Cli {}
 pub struct Sections {
     #[command(flatten)]
     worker: WorkerConfig,
+    #[command(flatten)]
+    celery: CeleryConfig,
     #[command(flatten)]
     limits: LimitsConfig,
     #[command(flatten)]

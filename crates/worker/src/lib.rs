@@ -27,10 +27,10 @@ mod tests;
 use analyst::{Analyst, Engine};
 use anyhow::Context;
 use imgsys_analysis::{Depth, Limits, Options};
-use imgsys_queue::{Drained, Producer, WorkerOptions, keys};
+use imgsys_queue::{CeleryEvents, Drained, Producer, WorkerOptions, keys};
 use imgsys_service::{
     Config, Exit, Metrics,
-    config::{Decode, LimitsConfig, WorkerConfig},
+    config::{Decode, Events, LimitsConfig, WorkerConfig},
 };
 use metrics::{Metered, WorkerMetrics, WorkerProbe};
 use pool::{Patience, Pool};
@@ -82,6 +82,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
         task_time: patience.in_all(),
         max_retries: worker.max_retries,
         drain: worker.drain,
+        events: match config.celery.events {
+            Events::Off => CeleryEvents::Off,
+            Events::Worker => CeleryEvents::Worker,
+            Events::Task => CeleryEvents::Task,
+        },
+        remote_control: config.celery.remote_control,
+        result_expires: config.celery.result_expires,
     };
     info!(
         threads,

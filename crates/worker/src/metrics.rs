@@ -45,6 +45,8 @@ impl Ending {
 pub(crate) struct WorkerMetrics {
     all: Metrics,
     tasks: By<Ending, IntCounter>,
+    threads: IntGauge,
+    prefetch: IntGauge,
     running: IntGauge,
     task_time: Histogram,
     up: By<&'static str, IntGauge>,
@@ -54,15 +56,20 @@ impl WorkerMetrics {
     pub(crate) fn new(threads: usize, prefetch: usize) -> Result<Self, MetricsError> {
         let all = Metrics::new("imgsys-worker", env!("CARGO_PKG_VERSION"))?;
         let failures = FailureReason::ALL.iter().copied().map(Ending::Failed);
-        let gauge =
-            |name, help, value: usize| all.gauge(name, help).map(|gauge| set(&gauge, value as u64));
-        gauge("imgsys_worker_threads", "Threads that analyse", threads)?;
-        gauge(
+        let gauge = |name, help, value: usize| {
+            let gauge = all.gauge(name, help)?;
+            set(&gauge, value as u64);
+            Ok::<_, MetricsError>(gauge)
+        };
+        let threads = gauge("imgsys_worker_threads", "Threads that analyse", threads)?;
+        let prefetch = gauge(
             "imgsys_worker_prefetch",
             "Tasks that the worker takes from the queue at once",
             prefetch,
         )?;
         Ok(Self {
+            threads,
+            prefetch,
             tasks: all.counters_by(
                 "imgsys_worker_tasks_total",
                 "Attempts that ended: done, to be tried again later (retry), or the reason for which \
@@ -126,6 +133,20 @@ impl<A: Analyze> Analyze for Metered<A> {
         observe_since(&metrics.task_time, begun);
         metrics.tasks.add(&Ending::of(&verdict), 1);
         verdict
+    }
+
+    fn threads(&self) -> usize {
+        self.analyzer.threads()
+    }
+
+    fn resize(&self, threads: usize) -> Result<(), String> {
+        self.analyzer.resize(threads)?;
+        set(&self.metrics.threads, self.analyzer.threads() as u64);
+        Ok(())
+    }
+
+    fn prefetches(&self, tasks: usize) {
+        set(&self.metrics.prefetch, tasks as u64);
     }
 }
 

@@ -4,6 +4,9 @@
 //! spare threads, which the pool has from the start, and what it brings in the end is dropped. Then
 //! it is a spare thread itself. When more hang than there are spare ones, the pool is worn out:
 //! its process should end.
+//!
+//! The pool can grow and shrink. Then its threads are replaced by another set of them; those of the
+//! old one end as soon as they have done what they were given.
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::{
@@ -26,7 +29,9 @@ use tracing::{info, warn};
 #[derive(Debug)]
 pub(crate) struct Pool {
     /// As many threads as may be stuck more than work.
-    threads: ThreadPool,
+    threads: Mutex<Arc<ThreadPool>>,
+    /// How many work at once.
+    count: AtomicUsize,
     /// So many jobs at once.
     turns: Arc<Semaphore>,
     patience: Patience,
@@ -83,11 +88,9 @@ impl Pool {
         max_stuck: usize,
         patience: Patience,
     ) -> Result<Self, ThreadPoolBuildError> {
-        let builder = ThreadPoolBuilder::new()
-            .num_threads(threads.saturating_add(max_stuck))
-            .thread_name(|index| format!("analysis-{index}"));
         Ok(Self {
-            threads: builder.build()?,
+            threads: Mutex::new(start(threads, max_stuck)?),
+            count: AtomicUsize::new(threads),
             turns: Arc::new(Semaphore::new(threads)),
             patience,
             stuck: Arc::new(Stuck {
@@ -96,6 +99,33 @@ impl Pool {
                 worn_out: CancellationToken::new(),
             }),
         })
+    }
+
+    /// How many jobs run at once.
+    pub(crate) fn threads(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// From now on so many run at once, at least one. If these are fewer, then those that run go on.
+    /// Needs a Tokio runtime.
+    pub(crate) fn resize(&self, threads: usize) -> Result<(), ThreadPoolBuildError> {
+        let threads = threads.max(1);
+        let fresh = start(threads, self.stuck.limit)?;
+        *self.threads.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        let before = self.count.swap(threads, Ordering::Relaxed);
+        if threads > before {
+            self.turns.add_permits(threads - before);
+        } else {
+            let turns = Arc::clone(&self.turns);
+            tokio::spawn(async move {
+                for _ in threads..before {
+                    if let Ok(turn) = turns.acquire().await {
+                        turn.forget();
+                    }
+                }
+            });
+        }
+        Ok(())
     }
 
     /// How long is waited for each part of a task.
@@ -109,7 +139,7 @@ impl Pool {
     }
 
     /// Runs a job on one of the threads. A job that nobody waits for any more when its turn comes
-    /// is not begun; one that has begun runs to its end, and its result is dropped.
+    /// is not begun; one that has begun runs to its end, or is written off, and its result is dropped.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
@@ -120,7 +150,8 @@ impl Pool {
         let turn = Turn::new(turn.map_err(|_| PoolError::Closed)?);
         let (sender, receiver) = oneshot::channel();
         let (of_thread, stuck) = (turn.clone(), Arc::clone(&self.stuck));
-        self.threads.spawn_fifo(move || {
+        let threads = Arc::clone(&self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        threads.spawn_fifo(move || {
             // Nothing that the job shares is written to.
             let result = catch_unwind(AssertUnwindSafe(job));
             if of_thread.take().is_none() {
@@ -129,16 +160,28 @@ impl Pool {
             // Whoever waited may be gone by now: its time limit has struck.
             let _ = sender.send(result.map_err(|cause| PoolError::Panicked(message(&*cause))));
         });
-        if let Ok(result) = timeout(run, receiver).await {
-            return result.unwrap_or(Err(PoolError::Closed));
-        }
-        if let Some(turn) = turn.take() {
-            self.stuck.write_off(turn);
-        }
-        Err(PoolError::TookTooLong(run))
+        // Also if whoever waits for it goes: a thread that hangs is noticed even then.
+        let stuck = Arc::clone(&self.stuck);
+        let watching = tokio::spawn(async move {
+            if let Ok(result) = timeout(run, receiver).await {
+                return result.unwrap_or(Err(PoolError::Closed));
+            }
+            if let Some(turn) = turn.take() {
+                stuck.write_off(turn);
+            }
+            Err(PoolError::TookTooLong(run))
+        });
+        watching.await.unwrap_or(Err(PoolError::Closed))
     }
 }
 
+/// So many threads, and as many in reserve as may be stuck at once.
+fn start(threads: usize, max_stuck: usize) -> Result<Arc<ThreadPool>, ThreadPoolBuildError> {
+    let builder = ThreadPoolBuilder::new()
+        .num_threads(threads.saturating_add(max_stuck))
+        .thread_name(|index| format!("analysis-{index}"));
+    builder.build().map(Arc::new)
+}
 /// The right to keep a thread busy. The thread gives it back when it is done, unless it was taken
 /// from it before.
 #[derive(Clone)]
@@ -185,7 +228,7 @@ fn message(cause: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{future::poll_fn, pin::pin, sync::mpsc, task::Poll};
+    use std::{future::poll_fn, pin::pin, sync::mpsc, task::Poll, thread};
 
     const HOUR: Duration = Duration::from_secs(3600);
     const MOMENT: Duration = Duration::from_millis(50);
@@ -241,6 +284,69 @@ mod tests {
         assert_eq!(busy, Ok(Ok(())));
         assert_eq!(waiting, Err(PoolError::NeverBegun(MOMENT)));
         assert!(!pool.worn_out().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_hangs_is_replaced_even_if_nobody_waits_for_it() {
+        let pool = pool(1, HOUR, MOMENT);
+        let (release, released) = mpsc::channel::<()>();
+        let (mark, begun) = mpsc::channel();
+        let hanging = pool.run(move || (mark.send(()), released.recv()).1);
+        let abandoned = timeout(MOMENT / 5, hanging).await;
+        assert!(abandoned.is_err());
+        assert_eq!(begun.recv(), Ok(()));
+        assert_eq!(pool.run(|| 5).await, Ok(5));
+        drop(release);
+    }
+
+    /// Whether so many jobs, and no more, run at once.
+    async fn runs_at_once(pool: &Pool, expected: usize) -> bool {
+        let (mark, begun) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let jobs = (0..8).map(|_| {
+            let (mark, released) = (mark.clone(), Arc::clone(&released));
+            pool.run(move || {
+                // Whoever counts may have seen enough.
+                let _ = mark.send(());
+                let waiting = || released.lock().map(|released| released.try_recv());
+                while matches!(waiting(), Ok(Err(mpsc::TryRecvError::Empty))) {
+                    thread::yield_now();
+                }
+            })
+        });
+        let jobs = futures::future::join_all(jobs);
+        let counting = tokio::task::spawn_blocking(move || {
+            let enough = (0..expected).all(|_| begun.recv_timeout(HOUR).is_ok());
+            let more = begun.recv_timeout(MOMENT).is_ok();
+            drop(release);
+            enough && !more
+        });
+        tokio::join!(jobs, counting).1.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_pool_grows_and_shrinks() {
+        let pool = pool(0, HOUR, HOUR);
+        assert!(runs_at_once(&pool, 1).await);
+        for threads in [3, 5, 2] {
+            pool.resize(threads).unwrap();
+            assert_eq!(pool.threads(), threads);
+            assert!(runs_at_once(&pool, threads).await, "{threads}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_runs_while_its_pool_is_replaced_ends() {
+        let pool = pool(0, HOUR, HOUR);
+        let (release, released) = mpsc::channel::<()>();
+        let running = pool.run(move || released.recv());
+        let resizing = async {
+            tokio::task::yield_now().await;
+            pool.resize(2).unwrap();
+            release.send(()).unwrap();
+        };
+        assert_eq!(tokio::join!(running, resizing).0, Ok(Ok(())));
     }
 
     #[tokio::test]

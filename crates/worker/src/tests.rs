@@ -14,7 +14,7 @@ use axum::{
 use imgsys_analysis::{
     AnalysisError, Classification, Classifier, Depth, Image, Limits, Options, Simulated, View,
 };
-use imgsys_queue::{Analyze, AnalyzeTask, Verdict};
+use imgsys_queue::{Analyze, AnalyzeTask, Begun, Verdict};
 use imgsys_service::Metrics;
 use imgsys_types::{
     Analyzer, Digest, FailureReason, Job, JobId, Owner, Priority, ServerId, Timestamp,
@@ -89,6 +89,7 @@ fn task(image_url: String, sha256: Digest, size: u64) -> AnalyzeTask {
         image_url,
         attempt: 1,
         alone: false,
+        begun: Begun::default(),
     }
 }
 

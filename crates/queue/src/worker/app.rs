@@ -101,12 +101,8 @@ impl Task for AnalyzeImage {
     }
 }
 
-/// Runs the worker loop until `shutdown`, or until it ends by a signal, and drains.
-pub(super) async fn run(
-    shared: &Arc<Shared>,
-    shutdown: &CancellationToken,
-    ready: impl FnOnce(),
-) -> Result<Drained, QueueError> {
+/// Runs the worker loop until it is to shut down, or until it ends by a signal, and drains.
+pub(super) async fn run(shared: &Arc<Shared>, ready: impl FnOnce()) -> Result<Drained, QueueError> {
     let _registered = Registered::new(shared);
     let (consuming, begun) = oneshot::channel();
     let app = build(KombuBroker::new(Arc::clone(shared), consuming)).await?;
@@ -134,7 +130,7 @@ pub(super) async fn run(
             return outcome(ended).map(|()| drained);
         }
         () = begun => {}
-        () = shutdown.cancelled() => {}
+        () = shared.control.shutdown.cancelled() => {}
     }
     let drained = shared.drain().await;
     over.cancel();

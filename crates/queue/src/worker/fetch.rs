@@ -3,6 +3,7 @@
 use super::{
     FLUSH, Shared,
     broker::LeasedDelivery,
+    describe,
     finish::Finish,
     wait::{Waiters, sources},
 };
@@ -100,13 +101,23 @@ impl Fetcher {
 
     /// Permits to hold messages, at least one; `None` when the worker stops.
     async fn permits(&self) -> Option<Vec<OwnedSemaphorePermit>> {
+        let control = &self.shared.control;
         let semaphore = &self.shared.permits;
         let first = loop {
-            tokio::select! {
+            if !*control.consuming.borrow() && !self.pause().await {
+                return None;
+            }
+            let first = tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => return None,
-                permit = Arc::clone(semaphore).acquire_owned() => break permit.ok()?,
-                () = self.waiters.claimed() => self.unclaim().await,
+                permit = Arc::clone(semaphore).acquire_owned() => permit.ok()?,
+                () = self.waiters.claimed() => {
+                    self.unclaim().await;
+                    continue;
+                }
+            };
+            if *control.consuming.borrow() {
+                break first;
             }
         };
         let mut permits = vec![first];
@@ -118,7 +129,22 @@ impl Fetcher {
         Some(permits)
     }
 
-    /// The worker is full: what it has claimed is for others.
+    /// Takes no tasks until it may again; `false` if the worker stops.
+    async fn pause(&self) -> bool {
+        let mut consuming = self.shared.control.consuming.subscribe();
+        let again = async { consuming.wait_for(|consuming| *consuming).await.is_ok() };
+        tokio::pin!(again);
+        self.unclaim().await;
+        loop {
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return false,
+                () = self.waiters.claimed() => self.unclaim().await,
+                again = &mut again => return again,
+            }
+        }
+    }
+
+    /// The worker is full, or takes no tasks: what it has claimed is for others.
     async fn unclaim(&self) {
         let mut backoff = Backoff::redis();
         while let Err(_noted) = self.waiters.unclaim().await {
@@ -183,6 +209,8 @@ impl Fetcher {
         for (popped, facts) in tasks.into_iter().zip(facts) {
             if facts.ended {
                 self.drop_ended(popped);
+            } else if self.shared.control.revoked.contains(&popped.task.id) {
+                self.end_revoked(popped);
             } else if facts.takeovers >= MAX_TAKEOVERS && !popped.task.is_early() {
                 suspects.push((popped, facts.takeovers));
             } else {
@@ -254,6 +282,15 @@ impl Fetcher {
         });
     }
 
+    /// It has been revoked before it came here.
+    fn end_revoked(&self, Popped { lease, permit, .. }: Popped) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            shared.end_revoked(&lease).await;
+            drop(permit);
+        });
+    }
+
     fn hand_over(&self, popped: Popped, takeovers: u32, alone: bool) {
         let Popped {
             lease,
@@ -261,6 +298,9 @@ impl Fetcher {
             permit,
         } = popped;
         let attempt = task.retries.saturating_add(takeovers).saturating_add(1);
+        if self.shared.events.tasks() {
+            describe::received(&task, |event| self.shared.events.task(&task.id, event));
+        }
         self.shared.leases.hand_over(&lease, attempt, alone);
         let delivery = LeasedDelivery::new(&self.shared, lease, task, permit);
         // If the loop is gone then the worker stops, and gives back what it holds.

@@ -5,7 +5,7 @@
 
 use super::leases::Released;
 use crate::{
-    celery_result::{KEEP_SECONDS, celery_result, iso},
+    celery_result::{Keep, celery_result, iso},
     events,
     incoming::Rejected,
     keys::{self, Keys},
@@ -136,7 +136,7 @@ impl Finish {
         }
     }
 
-    fn command(&self, keys: &Keys) -> Cmd {
+    fn command(&self, keys: &Keys, keep: Keep) -> Cmd {
         let none = String::new();
         let mut cmd = cmd("EVALSHA");
         cmd.arg(scripts::FINISH.get_hash()).arg(7);
@@ -153,8 +153,8 @@ impl Finish {
             .arg(event.map_or("", |e| events::kind(&e.record)))
             .arg(event.map_or(&none, |e| &e.data))
             .arg(event.map_or_else(String::new, |e| keys.results(e.record.job.server)))
-            .arg(self.result.as_ref().unwrap_or(&none))
-            .arg(KEEP_SECONDS)
+            .arg(keep.if_any(self.result.as_ref().unwrap_or(&none)))
+            .arg(keep.seconds())
             .arg(self.dead.as_ref().unwrap_or(&none))
             .arg(MAX_DEAD)
             .arg(&self.task_id)
@@ -175,7 +175,7 @@ fn dead_letter(reason: &str, detail: &str, raw: &[u8]) -> String {
 }
 
 /// Sends ends to Redis until nobody can bring any more.
-pub(super) async fn finisher(link: Link, mut ends: mpsc::UnboundedReceiver<Finish>) {
+pub(super) async fn finisher(link: Link, keep: Keep, mut ends: mpsc::UnboundedReceiver<Finish>) {
     let mut batch = Vec::new();
     let mut backoff = Backoff::redis();
     loop {
@@ -192,16 +192,16 @@ pub(super) async fn finisher(link: Link, mut ends: mpsc::UnboundedReceiver<Finis
                 batch.push(end);
             }
         }
-        send(&link, &mut batch).await;
+        send(&link, keep, &mut batch).await;
     }
 }
 
 /// Sends the batch; what is not done stays in it.
-async fn send(link: &Link, batch: &mut Vec<Finish>) {
+async fn send(link: &Link, keep: Keep, batch: &mut Vec<Finish>) {
     let mut pipeline = redis::pipe();
     pipeline.ignore_errors();
     for finish in &*batch {
-        pipeline.add_command(finish.command(link.keys()));
+        pipeline.add_command(finish.command(link.keys(), keep));
     }
     let replies = match link.pipeline::<Vec<RedisResult<String>>>(&pipeline).await {
         Ok(replies) if replies.iter().any(lacks_script) => {

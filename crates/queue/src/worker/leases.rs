@@ -1,6 +1,7 @@
 //! What this worker holds: the messages that it has popped and not settled.
 
-use crate::incoming::Incoming;
+use super::Begun;
+use crate::{incoming::Incoming, monitor::events::Events};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -33,7 +34,10 @@ struct Held {
     stage: Stage,
     attempt: u32,
     alone: bool,
+    /// When it began; for what runs.
+    begun: Begun,
     cancelled: CancellationToken,
+    revoked: CancellationToken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +57,45 @@ pub(super) struct Started {
     pub(super) task: Arc<Incoming>,
     pub(super) attempt: u32,
     pub(super) alone: bool,
+    /// Said when the analysis begins.
+    pub(super) begun: Begun,
     /// Set when the message is given back while it runs.
     pub(super) cancelled: CancellationToken,
+    /// Set when the task is revoked while it runs.
+    pub(super) revoked: CancellationToken,
+}
+
+/// A task that is held, as monitors see it.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) task: Arc<Incoming>,
+    pub(super) standing: Standing,
+    /// When its analysis began, in seconds since 1970.
+    pub(super) begun: Option<f64>,
+}
+
+/// What Celery calls a task that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is being analysed.
+    Active,
+    /// It waits for its turn.
+    Reserved,
+    /// It waits for its time.
+    Scheduled,
+}
+
+/// What is to be done about a task that is revoked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Revoked {
+    /// It is not here, or ends already.
+    NotHere,
+    /// It waits, under this lease, and is to be ended.
+    Waits(String),
+    /// It runs, and goes on.
+    Runs,
+    /// It ran, and ends now.
+    Stopped,
 }
 
 /// A message that is no longer held here, and must be settled or given back in Redis.
@@ -89,7 +130,9 @@ impl Leases {
                 stage: Stage::Aside,
                 attempt: 1,
                 alone: false,
+                begun: Begun::default(),
                 cancelled: CancellationToken::new(),
+                revoked: CancellationToken::new(),
             };
             table.by_lease.insert(lease.to_owned(), held);
             table.aside += 1;
@@ -111,19 +154,23 @@ impl Leases {
         });
     }
 
-    /// Begins to run a task; `None` if its message has been given back meanwhile.
-    pub(super) fn start(&self, lease: &str) -> Option<Started> {
+    /// Begins to run a task; `None` if its message has been given back meanwhile. When its analysis
+    /// begins is told by events.
+    pub(super) fn start(&self, lease: &str, events: &Arc<Events>) -> Option<Started> {
         self.change(|table| {
             let held = table.by_lease.get_mut(lease)?;
             if held.stage != Stage::Waiting {
                 return None;
             }
             held.stage = Stage::Running;
+            held.begun = Begun::of(events, &held.task.id);
             Some(Started {
+                begun: held.begun.clone(),
                 task: Arc::clone(&held.task),
                 attempt: held.attempt,
                 alone: held.alone,
                 cancelled: held.cancelled.clone(),
+                revoked: held.revoked.clone(),
             })
         })
     }
@@ -194,6 +241,47 @@ impl Leases {
         })
     }
 
+    /// Revokes a task. If it has begun it goes on, unless it is to be stopped.
+    pub(super) fn revoke(&self, task_id: &str, stop: bool) -> Revoked {
+        let table = self.lock();
+        let Some(lease) = table.by_task.get(task_id) else {
+            return Revoked::NotHere;
+        };
+        let Some(held) = table.by_lease.get(lease) else {
+            return Revoked::NotHere;
+        };
+        match held.stage {
+            Stage::Aside | Stage::Ending => Revoked::NotHere,
+            Stage::Waiting => Revoked::Waits(lease.clone()),
+            Stage::Running if stop || held.begun.time().is_none() => {
+                held.revoked.cancel();
+                Revoked::Stopped
+            }
+            Stage::Running => Revoked::Runs,
+        }
+    }
+
+    /// The tasks that are held and neither aside nor ending.
+    pub(super) fn views(&self) -> Vec<View> {
+        self.lock().by_lease.values().filter_map(view).collect()
+    }
+
+    /// One of [`Leases::views`].
+    pub(super) fn view(&self, task_id: &str) -> Option<View> {
+        let table = self.lock();
+        table
+            .by_lease
+            .get(table.by_task.get(task_id)?)
+            .and_then(view)
+    }
+
+    /// How many analyses are under way.
+    pub(super) fn active(&self) -> usize {
+        let table = self.lock();
+        let running = |held: &&Held| held.stage == Stage::Running && held.begun.time().is_some();
+        table.by_lease.values().filter(running).count()
+    }
+
     /// All delivery tags that are held.
     pub(super) fn tags(&self) -> Vec<String> {
         let table = self.lock();
@@ -229,4 +317,19 @@ impl Table {
         }
         Some(held)
     }
+}
+
+fn view(held: &Held) -> Option<View> {
+    let begun = held.begun.time();
+    let standing = match held.stage {
+        Stage::Aside | Stage::Ending => return None,
+        Stage::Waiting if held.task.is_early() => Standing::Scheduled,
+        Stage::Running if begun.is_some() => Standing::Active,
+        Stage::Waiting | Stage::Running => Standing::Reserved,
+    };
+    Some(View {
+        task: Arc::clone(&held.task),
+        standing,
+        begun,
+    })
 }

@@ -9,13 +9,18 @@
 //! | `tend` | renewing leases, and taking over what dead workers held |
 //! | `run` | one task, from its start to its verdict |
 //! | `finish` | ends on their way to Redis |
+//! | `begun`, `describe` | when an analysis begins, and what monitors are told of it |
+//! | `control` | what the worker answers to Celery's remote control |
 //!
 //! A message is popped and leased in one step, is renewed while it is held, and leaves Redis only
 //! by the finishing script, by a retry, or back onto its list. So at any moment it is in exactly
 //! one place, whoever dies.
 
 mod app;
+mod begun;
 mod broker;
+mod control;
+mod describe;
 mod fetch;
 mod finish;
 mod leases;
@@ -25,11 +30,18 @@ mod wait;
 
 use crate::{
     QueueError,
+    celery_result::Keep,
     keys::{Keys, QUEUE},
     link::{Backoff, Link},
+    monitor::{
+        events::{CeleryEvents, Events},
+        mailbox,
+    },
     scripts,
 };
 use async_trait::async_trait;
+pub use begun::Begun;
+use control::Control;
 use finish::Finish;
 use imgsys_types::{Analysis, Failure, Job};
 use leases::{Leases, Released};
@@ -43,13 +55,15 @@ use std::{
 };
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 /// How long Redis may take to hear of the last ends when the worker stops.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How long Redis may take to hear that the worker goes.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The shortest lease: renewing must have a chance.
 const MIN_LEASE: Duration = Duration::from_millis(500);
 
@@ -66,6 +80,8 @@ pub struct AnalyzeTask {
     pub attempt: u32,
     /// Whether it runs alone in this worker, because workers have died with it.
     pub alone: bool,
+    /// To be told when the analysis really begins.
+    pub begun: Begun,
 }
 
 /// What came of an attempt to analyse an image.
@@ -88,6 +104,19 @@ pub enum Verdict {
 pub trait Analyze: Send + Sync + 'static {
     /// Analyses one image. Dropped when its time is over; a panic fails the task.
     async fn analyze(&self, task: AnalyzeTask) -> Verdict;
+
+    /// How many images it analyses at once.
+    fn threads(&self) -> usize {
+        1
+    }
+
+    /// Changes how many images it analyses at once: 1 at least. Says why if it does not.
+    fn resize(&self, threads: usize) -> Result<(), String> {
+        Err(format!("the analyzer does not change to {threads} threads"))
+    }
+
+    /// Told when the number of tasks held at once has changed.
+    fn prefetches(&self, _tasks: usize) {}
 }
 
 /// How a worker works.
@@ -108,6 +137,12 @@ pub struct WorkerOptions {
     pub max_retries: u32,
     /// How long running analyses may go on after the shutdown began.
     pub drain: Duration,
+    /// Which events Celery's monitors are sent.
+    pub events: CeleryEvents,
+    /// Whether Celery's remote control is listened to.
+    pub remote_control: bool,
+    /// How long Celery's results are kept, to the second; zero for none.
+    pub result_expires: Duration,
 }
 
 /// What became of the tasks that were held when the shutdown began.
@@ -137,6 +172,11 @@ struct Shared {
     stop: CancellationToken,
     /// The task that pops.
     fetching: TaskTracker,
+    events: Arc<Events>,
+    control: Control,
+    /// Tasks held at once, as things stand.
+    prefetch: AtomicUsize,
+    begun: Instant,
 }
 
 impl fmt::Debug for Shared {
@@ -162,6 +202,7 @@ pub async fn work(
     let (finish, ends) = mpsc::unbounded_channel();
     let prefetch = options.prefetch.clamp(1, Semaphore::MAX_PERMITS);
     let shared = Arc::new(Shared {
+        events: Arc::new(Events::new(&options.name, options.events)),
         options: WorkerOptions {
             lease: options.lease.max(MIN_LEASE),
             ..options
@@ -176,19 +217,24 @@ pub async fn work(
         finished: AtomicU64::new(0),
         stop: CancellationToken::new(),
         fetching: TaskTracker::new(),
+        control: Control::new(shutdown.child_token()),
+        prefetch: AtomicUsize::new(prefetch),
+        begun: Instant::now(),
     });
     let end = CancellationToken::new();
     // If the caller lets go of this, then all of it ends.
     let _stop = shared.stop.clone().drop_guard();
     let _end = end.clone().drop_guard();
     let tending = tokio::spawn(tend::tend(Arc::clone(&shared), end.clone()));
+    let keep = Keep::new(shared.options.result_expires);
     let finishing = tokio::spawn(
         end.clone()
-            .run_until_cancelled_owned(finish::finisher(link, ends)),
+            .run_until_cancelled_owned(finish::finisher(link, keep, ends)),
     );
-    let drained = app::run(&shared, &shutdown, ready).await;
+    let seen = tokio::spawn(be_seen(Arc::clone(&shared), end.clone()));
+    let drained = app::run(&shared, ready).await;
     end.cancel();
-    for task in [tending.await, finishing.await.map(drop)] {
+    for task in [tending.await, finishing.await.map(drop), seen.await] {
         if let Err(error) = task {
             warn!("a part of the worker broke: {error}");
         }
@@ -196,10 +242,40 @@ pub async fn work(
     drained
 }
 
+/// Sends events and answers commands until the end, which monitors are told if Redis is there.
+async fn be_seen(shared: Arc<Shared>, end: CancellationToken) {
+    let (link, events) = (&shared.link, &*shared.events);
+    let commands = async {
+        if shared.options.remote_control {
+            let answer = |command| control::answer(&shared, command);
+            mailbox::hear(link, &shared.options.name, events, answer, &end).await;
+        }
+    };
+    let tasks = async {
+        tokio::join!(commands, events.publish_tasks(link, &end));
+    };
+    // The worker's own events frame those of its tasks.
+    let over = CancellationToken::new();
+    let working = async {
+        tasks.await;
+        over.cancel();
+    };
+    let all = async { tokio::join!(working, events.live(link, || shared.leases.active(), &over)) };
+    tokio::pin!(all);
+    tokio::select! {
+        _ = &mut all => {}
+        () = async { end.cancelled().await; tokio::time::sleep(FAREWELL).await } => {}
+    }
+}
+
 impl Shared {
     /// What things are called in Redis.
     fn keys(&self) -> &Keys {
         self.link.keys()
+    }
+
+    fn prefetch(&self) -> usize {
+        self.prefetch.load(Ordering::Relaxed)
     }
 
     /// Sends an end on its way.

@@ -1,18 +1,28 @@
 //! One task, from its start to its verdict.
 
-use super::{AnalyzeTask, Shared, Verdict, finish::Finish, leases::Started};
-use crate::{keys, link::Backoff};
+use super::{
+    AnalyzeTask, Shared, Verdict,
+    control::{REVOKED, revoked},
+    finish::Finish,
+    leases::Started,
+};
+use crate::{
+    keys,
+    link::Backoff,
+    monitor::{events::TaskEvent, python},
+};
 use celery::{error::TaskError, task::TaskResult};
 use chrono::{TimeDelta, Utc};
 use futures::FutureExt;
 use imgsys_types::{Analysis, Failure, FailureReason, JobResult, Outcome, Timestamp};
 use redis::cmd;
+use serde_json::json;
 use std::{
     any::Any,
     panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tracing::{debug, error, info};
 
 /// The pauses between attempts: one second, doubling to five minutes.
@@ -26,7 +36,8 @@ impl Shared {
         let Ok(slot) = self.slots.acquire().await else {
             return Ok(());
         };
-        let Some(started) = self.leases.start(lease) else {
+        self.control.rate.turn().await;
+        let Some(started) = self.leases.start(lease, &self.events) else {
             return Ok(());
         };
         if started.task.eta.is_some() && self.has_ended(&started).await {
@@ -36,17 +47,28 @@ impl Shared {
             }
             return Ok(());
         }
-        let begun = Timestamp::now();
+        let taken_at = Timestamp::now();
         let clock = Instant::now();
         let verdict = tokio::select! {
+            biased;
             verdict = self.judge(&started) => verdict,
             () = started.cancelled.cancelled() => return Ok(()),
+            () = started.revoked.cancelled() => Verdict::Failed(revocation()),
         };
         drop(slot);
         let outcome = match verdict {
             Verdict::Done(analysis) => Outcome::Done(analysis),
             Verdict::Failed(failure) => Outcome::Failed(failure),
             Verdict::Retry(why) if started.task.retries < self.options.max_retries => {
+                if self.events.tasks() {
+                    let exception = format!("Retry({})", python::string(&why));
+                    let traceback = None;
+                    let retried = TaskEvent::Retried {
+                        exception,
+                        traceback,
+                    };
+                    self.events.task(&started.task.id, retried);
+                }
                 return retry(&started, &why);
             }
             Verdict::Retry(why) => {
@@ -59,12 +81,16 @@ impl Shared {
             outcome,
             worker: Some(self.options.name.clone()),
             attempts: started.attempt,
-            queued_us: micros(begun.since(started.task.arguments.submitted_at)),
+            queued_us: micros(taken_at.since(started.task.arguments.submitted_at)),
             analysis_us: micros(clock.elapsed()),
             finished_at: Timestamp::now(),
         };
         if let Some(released) = self.leases.end(lease) {
+            let ended = self.events.tasks().then(|| ended(&started, &result));
             self.settle(lease, Finish::task(released, result)).await;
+            if let Some(ended) = ended {
+                self.events.task(&started.task.id, ended);
+            }
         }
         Ok(())
     }
@@ -79,16 +105,21 @@ impl Shared {
             let detail = format!("no worker took it before {}", expires.to_rfc3339());
             return failed(FailureReason::Expired, detail);
         }
-        let limit = self.options.task_time;
-        let limit = task.time_limit.map_or(limit, |less| less.min(limit));
+        if self.control.revoked.contains(&task.id) {
+            return Verdict::Failed(revocation());
+        }
         let analysis = self.analyzer.analyze(AnalyzeTask {
             job: task.arguments.job(),
             run: task.arguments.run,
             image_url: task.arguments.image_url.clone(),
             attempt: started.attempt,
             alone: started.alone,
+            begun: started.begun.clone(),
         });
-        match timeout(limit, AssertUnwindSafe(analysis).catch_unwind()).await {
+        match self
+            .in_time(started, AssertUnwindSafe(analysis).catch_unwind())
+            .await
+        {
             Ok(Ok(Verdict::Done(analysis))) if !is_finite(&analysis) => failed(
                 FailureReason::AnalyzerError,
                 "the analyzer gave a number that is none".to_owned(),
@@ -99,10 +130,38 @@ impl Shared {
                 error!(job = %task.arguments.job, "the analysis panicked: {message}");
                 failed(FailureReason::AnalyzerError, message.to_owned())
             }
-            Err(_) => {
+            Err(limit) => {
                 let detail = format!("not analysed within {limit:.1?}");
                 failed(FailureReason::Timeout, detail)
             }
+        }
+    }
+
+    /// Waits for an analysis, no longer than it may take: all in all, and from when it began. Gives
+    /// the limit that it ran over.
+    async fn in_time<T>(
+        &self,
+        started: &Started,
+        analysis: impl Future<Output = T>,
+    ) -> Result<T, Duration> {
+        let in_all = self.options.task_time;
+        let limits = [started.task.time_limit, self.control.time_limit()];
+        let limit = limits.into_iter().flatten().min();
+        let limited = async {
+            match limit {
+                Some(limit) => {
+                    started.begun.wait().await;
+                    sleep(limit).await;
+                    limit
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            done = analysis => Ok(done),
+            limit = limited => Err(limit),
+            () = sleep(in_all) => Err(in_all),
         }
     }
 
@@ -116,6 +175,32 @@ impl Shared {
         let mark: Option<String> = self.link.query(&get).await.unwrap_or_default();
         mark.is_some_and(|mark| mark != keys::queued(arguments.run))
     }
+}
+
+/// How a task ended, for monitors.
+fn ended(started: &Started, result: &JobResult) -> TaskEvent<'static> {
+    match &result.outcome {
+        Outcome::Done(_) => TaskEvent::Succeeded {
+            result: python::value(&json!(result)),
+            runtime: started.begun.elapsed().as_secs_f64(),
+        },
+        Outcome::Failed(failure) => match failure.reason {
+            FailureReason::Revoked => revoked(started.begun.time().is_some()),
+            FailureReason::Expired => TaskEvent::Revoked {
+                terminated: false,
+                signum: None,
+                expired: true,
+            },
+            _ => TaskEvent::Failed {
+                exception: format!("AnalysisFailed({})", python::string(&failure.to_string())),
+                traceback: None,
+            },
+        },
+    }
+}
+
+fn revocation() -> Failure {
+    Failure::new(FailureReason::Revoked, REVOKED)
 }
 
 /// Has the worker loop put the task on the queue again, for later.

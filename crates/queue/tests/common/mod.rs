@@ -8,12 +8,16 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::missing_panics_doc,
-    clippy::must_use_candidate
+    clippy::must_use_candidate,
+    clippy::needless_pass_by_value
 )]
+
+pub mod celery;
 
 use async_trait::async_trait;
 use imgsys_queue::{
-    Analyze, AnalyzeTask, Drained, Producer, QueueError, Task, Verdict, WorkerOptions, events,
+    Analyze, AnalyzeTask, CeleryEvents, Drained, Producer, QueueError, Task, Verdict,
+    WorkerOptions, events,
     keys::{self, Keys},
     work,
 };
@@ -29,11 +33,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what must come.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What things are called in a Redis without a prefix.
 pub fn names() -> Keys {
@@ -244,6 +248,8 @@ pub fn analysis() -> Analysis {
 #[derive(Default)]
 pub struct Obedient {
     pub seen: Mutex<Vec<AnalyzeTask>>,
+    /// Lets those go on that don't begin.
+    pub release: Notify,
 }
 
 #[async_trait]
@@ -251,6 +257,13 @@ impl Analyze for Obedient {
     async fn analyze(&self, task: AnalyzeTask) -> Verdict {
         let url = task.image_url.clone();
         let retries = task.attempt;
+        if url == "idle:" {
+            let released = self.release.notified();
+            self.seen.lock().unwrap().push(task);
+            released.await;
+            return Verdict::Done(analysis());
+        }
+        task.begun.now();
         self.seen.lock().unwrap().push(task);
         match url.split_once(':').unwrap_or((&url, "")) {
             ("sleep", millis) => {
@@ -284,6 +297,9 @@ pub fn options(url: &str, name: &str) -> WorkerOptions {
         task_time: Duration::from_secs(20),
         max_retries: 3,
         drain: Duration::from_secs(10),
+        events: CeleryEvents::Worker,
+        remote_control: true,
+        result_expires: Duration::from_secs(600),
     }
 }
 
@@ -308,6 +324,11 @@ impl Worker {
 
     pub async fn stop(self) -> Drained {
         self.stop.cancel();
+        self.ended.await.unwrap().unwrap()
+    }
+
+    /// Waits for it to end by itself.
+    pub async fn ended(self) -> Drained {
         self.ended.await.unwrap().unwrap()
     }
 
