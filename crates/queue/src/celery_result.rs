@@ -1,5 +1,6 @@
 //! Celery's result of a task, as Python's Redis backend writes it.
 
+use crate::{canvas::Followed, incoming::Kin};
 use chrono::{DateTime, SecondsFormat, Utc};
 use imgsys_types::{Failure, FailureReason, JobResult, Outcome, Timestamp};
 use serde_json::{Value, json};
@@ -26,21 +27,51 @@ impl Keep {
     }
 }
 
+/// What Celery calls a task that ran and failed.
+const FAILURE: &str = "FAILURE";
+
 /// The result of a task that ended so: what `AsyncResult(task_id).get()` returns or raises.
 pub(crate) fn celery_result(task_id: &str, result: &JobResult) -> String {
+    celery_result_of(task_id, result, &Kin::default(), &[])
+}
+
+/// The same, of a task that is related to others and has these children.
+pub(crate) fn celery_result_of(
+    task_id: &str,
+    result: &JobResult,
+    kin: &Kin,
+    children: &[Value],
+) -> String {
     let (status, value) = match &result.outcome {
         Outcome::Done(_) => ("SUCCESS", json!(result)),
         Outcome::Failed(failure) => failed(failure),
     };
-    json!({
+    let mut meta = json!({
         "status": status,
         "result": value,
         "traceback": null,
-        "children": [],
+        "children": children,
         "date_done": iso(result.finished_at),
         "task_id": task_id,
-    })
-    .to_string()
+    });
+    for (name, value) in [("group_id", &kin.group), ("parent_id", &kin.parent)] {
+        if let Some(value) = value {
+            meta[name] = value.as_str().into();
+        }
+    }
+    meta.to_string()
+}
+
+/// What follows the end of a task, as with Python's workers.
+pub(crate) fn follow(task_id: &str, result: &JobResult, kin: &Kin) -> Followed {
+    let Some(canvas) = &kin.canvas else {
+        return Followed::default();
+    };
+    let parent = kin.parent_of(task_id);
+    match &result.outcome {
+        Outcome::Done(_) => canvas.succeeded(parent, &json!(result)),
+        Outcome::Failed(failure) => canvas.failed(parent, failed(failure).0 == FAILURE),
+    }
 }
 
 /// Python makes an exception of this type with this message.
@@ -49,7 +80,7 @@ fn failed(failure: &Failure) -> (&'static str, Value) {
         FailureReason::Cancelled | FailureReason::Revoked | FailureReason::Expired => {
             ("REVOKED", "TaskRevokedError", "celery.exceptions")
         }
-        _ => ("FAILURE", "AnalysisFailed", "imgsys"),
+        _ => (FAILURE, "AnalysisFailed", "imgsys"),
     };
     let exception = json!({
         "exc_type": kind,

@@ -2,6 +2,7 @@
 //! without any for what the worker loop would drop in silence.
 
 use crate::{
+    canvas::{Canvas, Parent},
     keys,
     task::{ARGUMENTS, Arguments},
 };
@@ -28,6 +29,28 @@ pub(crate) struct Incoming {
     pub(crate) time_limit: Option<Duration>,
     /// Whether it has been taken from a holder, or given back by one.
     pub(crate) redelivered: bool,
+    pub(crate) kin: Kin,
+}
+
+/// How a task is related to others.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kin {
+    /// The task that began it all, if that is another one.
+    pub(crate) root: Option<String>,
+    pub(crate) parent: Option<String>,
+    pub(crate) group: Option<String>,
+    /// Whether nobody wants Celery's result.
+    pub(crate) ignore_result: bool,
+    /// What is to be done after it.
+    pub(crate) canvas: Option<Box<Canvas>>,
+}
+
+impl Kin {
+    /// The task of that id, as those that follow it name it.
+    pub(crate) fn parent_of<'a>(&'a self, id: &'a str) -> Parent<'a> {
+        let root = self.root.as_deref().unwrap_or(id);
+        Parent { id, root }
+    }
 }
 
 /// A message that can't be run, and why.
@@ -40,6 +63,8 @@ pub(crate) struct Rejected {
     pub(crate) id: Option<String>,
     /// The job and its run, if one of our servers waits for it.
     pub(crate) ours: Option<(Job, u32)>,
+    /// What is to be done about it.
+    pub(crate) kin: Kin,
 }
 
 impl Incoming {
@@ -56,6 +81,7 @@ impl Rejected {
             detail: detail.to_string(),
             id: None,
             ours: None,
+            kin: Kin::default(),
         })
     }
 
@@ -106,6 +132,14 @@ struct Headers {
     timelimit: Option<(Option<f64>, Option<f64>)>,
     #[serde(default)]
     redelivered: Option<bool>,
+    #[serde(default)]
+    root_id: Option<String>,
+    #[serde(default)]
+    parent_id: Option<String>,
+    #[serde(default)]
+    group: Option<String>,
+    #[serde(default)]
+    ignore_result: Option<bool>,
 }
 
 /// Reads a message. The detail of a rejection never quotes more than names from it.
@@ -169,12 +203,18 @@ fn open(raw: &str, envelope: Envelope) -> Result<Incoming, Box<Rejected>> {
         let detail = format!("no task is called {:?} here", headers.task);
         return Err(rejected("unknown_task", detail));
     }
-    if let Some(name) = honoured_by_nobody(&embed) {
-        let detail = format!("{name} are not supported");
-        return Err(rejected("unsupported_embed", detail));
-    }
-    let arguments: Arguments = serde_json::from_value(Value::Object(kwargs))
-        .map_err(|e| rejected("bad_arguments", e.to_string()))?;
+    let kin = Kin {
+        root: headers.root_id,
+        parent: headers.parent_id,
+        group: headers.group,
+        ignore_result: headers.ignore_result.unwrap_or(false),
+        canvas: Canvas::parse(&embed).map_err(|detail| rejected("unsupported_embed", detail))?,
+    };
+    let arguments: Arguments = serde_json::from_value(Value::Object(kwargs)).map_err(|e| {
+        let mut rejected = rejected("bad_arguments", e.to_string());
+        rejected.kin = kin.clone();
+        rejected
+    })?;
     let time = |name: &str, text: Option<String>| match text {
         None => Ok(None),
         Some(text) => parse_time(&text)
@@ -193,6 +233,7 @@ fn open(raw: &str, envelope: Envelope) -> Result<Incoming, Box<Rejected>> {
         raw: raw.to_owned(),
         arguments,
         redelivered,
+        kin,
     })
 }
 
@@ -231,17 +272,6 @@ fn ours(kwargs: &Map<String, Value>) -> Option<(Job, u32)> {
     Some((arguments.job(), arguments.run))
 }
 
-/// What the message wants done besides the task, which no worker of ours would do.
-fn honoured_by_nobody(embed: &Value) -> Option<&'static str> {
-    ["callbacks", "errbacks", "chain", "chord"]
-        .into_iter()
-        .find(|name| match embed.get(name) {
-            None | Some(Value::Null) => false,
-            Some(Value::Array(list)) => !list.is_empty(),
-            Some(_) => true,
-        })
-}
-
 /// ISO 8601, with the offset or, as some Python programs send it, in UTC without.
 fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
@@ -257,8 +287,9 @@ fn time_limit((one, other): (Option<f64>, Option<f64>)) -> Option<Duration> {
     Duration::try_from_secs_f64(least).ok()
 }
 
+/// A priority as Kombu reads it: 0 if none is said.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn level(priority: Option<f64>) -> u8 {
+pub(crate) fn level(priority: Option<f64>) -> u8 {
     priority.unwrap_or(0.0).clamp(0.0, 9.0) as u8
 }
 

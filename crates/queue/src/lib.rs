@@ -10,6 +10,7 @@
 //! | [`worker`] | [`work`]: takes tasks, has them analysed, ends them; crash-safe |
 //! | [`events`] | the stream of events, as a persister reads it |
 //! | `task`, `incoming` | the task's message, as it is written and as it is read |
+//! | `canvas` | what a message wants done after its task: callbacks, chains |
 //! | `scripts`, `lua/` | what happens in Redis as a whole |
 //! | `address` | the connection string of a Redis, and the names of its keys |
 //! | `link`, `subscription` | connections that come back by themselves |
@@ -25,6 +26,7 @@ pub mod producer;
 pub mod worker;
 
 mod address;
+mod canvas;
 mod celery_result;
 mod error;
 mod incoming;

@@ -6,7 +6,7 @@ use crate::{QueueError, keys, monitor::python};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use imgsys_types::{Digest, Job, JobId, Owner, Priority, ServerId, Timestamp, clean_name};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 use uuid::Uuid;
 
@@ -113,7 +113,7 @@ impl Arguments {
 }
 
 /// Who sent a message, as Celery names a program without a name.
-static ORIGIN: LazyLock<String> = LazyLock::new(|| {
+pub(crate) static ORIGIN: LazyLock<String> = LazyLock::new(|| {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = Some(host.trim())
         .filter(|host| !host.is_empty())
@@ -122,24 +122,20 @@ static ORIGIN: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Where this program would take answers by message; nobody sends any, but Python fills it in.
-static REPLY_TO: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().to_string());
+pub(crate) static REPLY_TO: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().to_string());
 
 impl Task {
     pub(crate) fn id(&self) -> String {
         keys::task_id(self.job.id, self.run)
     }
 
-    /// The message for the queue. Each has a delivery tag of its own.
+    /// The message for the queue.
     pub(crate) fn message(&self) -> Result<String, QueueError> {
         let id = self.id();
         let arguments = Arguments::from(self);
         let embed = json!({"callbacks": null, "errbacks": null, "chain": null, "chord": null});
         let body = serde_json::to_vec(&([(); 0], &arguments, embed))?;
-        let message = json!({
-            "body": BASE64.encode(body),
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": {
+        let headers = json!({
                 "lang": "rust",
                 "task": keys::TASK,
                 "id": id,
@@ -159,17 +155,46 @@ impl Task {
                 "replaced_task_nesting": 0,
                 "stamped_headers": null,
                 "stamps": {},
-            },
-            "properties": {
-                "correlation_id": id,
-                "reply_to": *REPLY_TO,
-                "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": keys::QUEUE},
-                "priority": self.job.priority.get(),
-                "body_encoding": "base64",
-                "delivery_tag": Uuid::new_v4().to_string(),
-            },
         });
-        Ok(message.to_string())
+        let level = self.job.priority.get();
+        Ok(message(
+            &id,
+            &headers,
+            &body,
+            keys::QUEUE,
+            level,
+            Map::new(),
+        ))
     }
+}
+
+/// A message for a queue, with a delivery tag of its own. Further properties go before ours.
+pub(crate) fn message(
+    id: &str,
+    headers: &Value,
+    body: &[u8],
+    queue: &str,
+    priority: u8,
+    more: Map<String, Value>,
+) -> String {
+    let mut properties = json!({
+        "correlation_id": id,
+        "reply_to": *REPLY_TO,
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": queue},
+        "priority": priority,
+        "body_encoding": "base64",
+        "delivery_tag": Uuid::new_v4().to_string(),
+    });
+    if let Value::Object(properties) = &mut properties {
+        properties.extend(more);
+    }
+    json!({
+        "body": BASE64.encode(body),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": headers,
+        "properties": properties,
+    })
+    .to_string()
 }

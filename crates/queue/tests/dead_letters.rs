@@ -81,7 +81,7 @@ async fn message_that_cannot_be_run_is_a_dead_letter() {
             "unknown_task",
         ),
         (
-            with_embed("callbacks", json!([{"task": "x"}])).into(),
+            with_embed("callbacks", json!([{"task": "x", "subtask_type": "chord"}])).into(),
             "unsupported_embed",
         ),
         (

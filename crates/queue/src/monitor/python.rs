@@ -40,6 +40,14 @@ pub(crate) fn value(value: &Value) -> String {
     cut(out)
 }
 
+/// Values as a tuple, at most [`MAX`] characters of it.
+pub(crate) fn tuple(values: &[Value]) -> String {
+    let mut out = String::from("(");
+    put_all(&mut out, values);
+    out.push_str(if values.len() == 1 { ",)" } else { ")" });
+    cut(out)
+}
+
 /// The text, or as much of it as may be shown.
 pub(crate) fn cut(text: String) -> String {
     if text.len() <= MAX || text.chars().count() <= MAX {
@@ -63,10 +71,7 @@ fn put(out: &mut String, value: &Value) {
         Value::String(text) => out.push_str(&string(text)),
         Value::Array(items) => {
             out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                separate(out, index);
-                put(out, item);
-            }
+            put_all(out, items);
             out.push(']');
         }
         Value::Object(members) => {
@@ -79,6 +84,13 @@ fn put(out: &mut String, value: &Value) {
             }
             out.push('}');
         }
+    }
+}
+
+fn put_all(out: &mut String, values: &[Value]) {
+    for (index, value) in values.iter().enumerate() {
+        separate(out, index);
+        put(out, value);
     }
 }
 
@@ -105,6 +117,9 @@ mod tests {
     fn values_are_written_as_python_does() {
         let example = json!({"a": [1, 2.5, null], "b": {"c": true}});
         assert_eq!(value(&example), "{'a': [1, 2.5, None], 'b': {'c': True}}");
+        assert_eq!(tuple(&[]), "()");
+        assert_eq!(tuple(&[json!(1)]), "(1,)");
+        assert_eq!(tuple(&[json!(1), json!("x")]), "(1, 'x')");
         let long = value(&json!(vec!["é"; 10_000]));
         assert_eq!(long.chars().count(), MAX);
         assert!(long.ends_with("..."));

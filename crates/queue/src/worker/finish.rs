@@ -5,9 +5,10 @@
 
 use super::leases::Released;
 use crate::{
-    celery_result::{Keep, celery_result, iso},
+    canvas::Sent,
+    celery_result::{Keep, celery_result, celery_result_of, follow, iso},
     events,
-    incoming::Rejected,
+    incoming::{Kin, Rejected},
     keys::{self, Keys},
     link::{Backoff, Link, is_no_script},
     scripts,
@@ -32,6 +33,10 @@ pub(super) struct Finish {
     /// For Celery.
     result: Option<String>,
     dead: Option<String>,
+    /// Messages for other queues.
+    sent: Vec<Sent>,
+    /// The ids of tasks that will not be run, with their Celery results.
+    failed: Vec<(String, String)>,
     done: Option<oneshot::Sender<()>>,
 }
 
@@ -51,6 +56,8 @@ impl Finish {
             event: None,
             result: None,
             dead: None,
+            sent: Vec::new(),
+            failed: Vec::new(),
             done: None,
         }
     }
@@ -63,7 +70,7 @@ impl Finish {
             job: arguments.job(),
             result: None,
         };
-        finish.tell(record, result);
+        finish.tell(record, result, &released.task.kin);
         finish
     }
 
@@ -85,9 +92,9 @@ impl Finish {
             ..JobResult::failed(run, failure)
         };
         if let Some((job, _)) = rejected.ours {
-            finish.tell(JobRecord { job, result: None }, result);
-        } else if let Some(id) = rejected.id {
-            finish.result = Some(celery_result(&id, &result));
+            finish.tell(JobRecord { job, result: None }, result, &rejected.kin);
+        } else if rejected.id.is_some() {
+            finish.tell_celery(&result, &rejected.kin);
         }
         finish
     }
@@ -125,10 +132,10 @@ impl Finish {
         &self.task_id
     }
 
-    fn tell(&mut self, mut record: JobRecord, result: JobResult) {
+    fn tell(&mut self, mut record: JobRecord, result: JobResult, kin: &Kin) {
         let result = result.bounded();
         let run = result.run;
-        self.result = Some(celery_result(&self.task_id, &result));
+        self.tell_celery(&result, kin);
         record.result = Some(result);
         match events::to_json(&record) {
             Ok(data) => self.event = Some(Event { record, run, data }),
@@ -136,10 +143,32 @@ impl Finish {
         }
     }
 
+    /// Writes Celery's result, and what follows from it.
+    fn tell_celery(&mut self, result: &JobResult, kin: &Kin) {
+        let followed = follow(&self.task_id, result, kin);
+        self.sent = followed.sent;
+        let failed = followed.failed.into_iter();
+        self.failed = failed
+            .map(|id| {
+                let theirs = celery_result(&id, result);
+                (id, theirs)
+            })
+            .collect();
+        self.result = (!kin.ignore_result)
+            .then(|| celery_result_of(&self.task_id, result, kin, &followed.children));
+    }
+
     fn command(&self, keys: &Keys, keep: Keep) -> Cmd {
         let none = String::new();
+        // Results that are not kept are not made.
+        let failed = if keep.seconds() == 0 {
+            &[]
+        } else {
+            &self.failed[..]
+        };
         let mut cmd = cmd("EVALSHA");
-        cmd.arg(scripts::FINISH.get_hash()).arg(7);
+        cmd.arg(scripts::FINISH.get_hash())
+            .arg(7 + self.sent.len() + failed.len());
         let event = self.event.as_ref();
         cmd.arg(keys.open(event.map_or_else(keys::no_server, |e| e.record.job.server)))
             .arg(keys.events())
@@ -148,6 +177,12 @@ impl Finish {
             .arg(keys.takeovers())
             .arg(keys.task_result(&self.task_id))
             .arg(keys.dead());
+        for sent in &self.sent {
+            cmd.arg(keys.priority_list(&sent.queue, sent.level));
+        }
+        for (id, _) in failed {
+            cmd.arg(keys.task_result(id));
+        }
         cmd.arg(event.map_or_else(String::new, |e| e.record.job.id.to_string()))
             .arg(event.map_or_else(String::new, |e| keys::queued(e.run)))
             .arg(event.map_or("", |e| events::kind(&e.record)))
@@ -157,8 +192,14 @@ impl Finish {
             .arg(keep.seconds())
             .arg(self.dead.as_ref().unwrap_or(&none))
             .arg(MAX_DEAD)
-            .arg(&self.task_id)
-            .arg(&self.tags);
+            .arg(&self.task_id);
+        for sent in &self.sent {
+            cmd.arg("LPUSH").arg(&sent.message);
+        }
+        for (_, result) in failed {
+            cmd.arg("SETEX").arg(result);
+        }
+        cmd.arg(&self.tags);
         cmd
     }
 }
