@@ -14,8 +14,10 @@ mod incoming;
 #[path = "../../crates/queue/src/keys.rs"]
 mod keys;
 #[allow(dead_code)]
-#[path = "../../crates/queue/src/repr.rs"]
-mod repr;
+mod monitor {
+    #[path = "../../../crates/queue/src/monitor/python.rs"]
+    pub(crate) mod python;
+}
 #[allow(dead_code)]
 #[path = "../../crates/queue/src/task.rs"]
 mod task;
