@@ -14,9 +14,11 @@ mod incoming;
 #[path = "../../crates/queue/src/keys.rs"]
 mod keys;
 #[allow(dead_code)]
+#[path = "../../crates/queue/src/monitor/python.rs"]
+mod python;
+/// Stands for the folder in which that one is.
 mod monitor {
-    #[path = "../../../crates/queue/src/monitor/python.rs"]
-    pub(crate) mod python;
+    pub(crate) use crate::python;
 }
 #[allow(dead_code)]
 #[path = "../../crates/queue/src/task.rs"]
