@@ -27,6 +27,10 @@ if ARGV[6] ~= '' and (state == ARGV[2] or state == '') then
   redis.call('SETEX', KEYS[6], ARGV[7], ARGV[6])
   redis.call('PUBLISH', KEYS[6], ARGV[6])
 end
+if ARGV[8] ~= '' and held > 0 then
+  redis.call('LPUSH', KEYS[7], ARGV[8])
+  redis.call('LTRIM', KEYS[7], 0, ARGV[9] - 1)
+end
 -- If no server knows the job, then whoever holds the message is the one whose end counts.
 if state == ARGV[2] or (state == '' and held > 0) then
   for i = 1, follow do
@@ -38,9 +42,5 @@ if state == ARGV[2] or (state == '' and held > 0) then
       redis.call('PUBLISH', key, value)
     end
   end
-end
-if ARGV[8] ~= '' and held > 0 then
-  redis.call('LPUSH', KEYS[7], ARGV[8])
-  redis.call('LTRIM', KEYS[7], 0, ARGV[9] - 1)
 end
 return state
