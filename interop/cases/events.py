@@ -1,5 +1,6 @@
 """Celery's events: whoever watches Celery sees our workers and tasks."""
 
+import contextlib
 import json
 import sys
 import threading
@@ -27,12 +28,13 @@ def received(place: Place) -> None:
         caught.append(event)
 
     def capture() -> None:
-        with app.connection() as connection:
+        # It ends with the case's process, whose Redis is gone before.
+        with app.connection() as connection, contextlib.suppress(Exception):
             receiver = app.events.Receiver(connection, handlers={"*": keep})
             receiver.capture(limit=None, timeout=None, wakeup=True)
 
     threading.Thread(target=capture, daemon=True).start()
-    worker = place.worker(redis)
+    worker = place.worker(redis, events="task")
     name = worker.name
 
     def kinds(task: str | None = None) -> set[object]:
@@ -75,7 +77,7 @@ def flower(place: Place) -> None:
     port = free_port()
     argv = [sys.executable, "-m", "celery", "-b", redis.celery_url]
     argv += [f"--result-backend={redis.celery_url}", "flower", "--address=127.0.0.1"]
-    argv += [f"--port={port}", f"--broker-api={redis.celery_url}"]
+    argv += [f"--port={port}"]
     place.children.start("flower", argv, {"FLOWER_UNAUTHENTICATED_API": "true"})
 
     def ask(path: str) -> dict[str, dict[str, object]]:
@@ -93,7 +95,7 @@ def flower(place: Place) -> None:
         return True
 
     until("Flower answers", answers)
-    worker = place.worker(redis)
+    worker = place.worker(redis, events="task")
     app = place.app(redis)
     name = worker.name
     until("Flower shows the worker", lambda: name in ask("/api/workers?refresh=true"))
@@ -118,9 +120,9 @@ def flower(place: Place) -> None:
 
 @case
 def can_be_off(place: Place) -> None:
-    """With worker.celery_events = "off" nothing is published."""
+    """With celery.events = "off" nothing is published."""
     redis = place.redis()
-    worker = place.worker(redis, celery_events="off")
+    worker = place.worker(redis, events="off")
     app = place.app(redis)
     listening = redis.client.pubsub()
     listening.psubscribe("*celeryev*")

@@ -1,6 +1,7 @@
 """However one gets to Redis: our workers and a Python program meet there."""
 
 import subprocess
+from pathlib import Path
 
 import redis as library
 from runner.cases import case
@@ -63,7 +64,7 @@ def password(place: Place) -> None:
 
 @case
 def acl_user(place: Place) -> None:
-    """A user of Redis' ACL, allowed no more than docs/queue.md says."""
+    """A user of Redis' ACL who may not do everything."""
     port = free_port()
     redis = place.redis(arguments=["--port", str(port)])
     rules = ["on", ">pass", "~*", "&*", "+@all", "-@dangerous", "+info", "+client|kill"]
@@ -83,21 +84,34 @@ def acl_user(place: Place) -> None:
 def tls(place: Place) -> None:
     """rediss://, with a certificate of one's own."""
     port = free_port()
-    key, certificate = place.directory / "key.pem", place.directory / "cert.pem"
-    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    request += ["-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    request += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    request += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(request, check=True, capture_output=True)
+    authority, certificate, key = certificates(place.directory)
     arguments = ["--tls-port", str(port), "--tls-cert-file", str(certificate)]
     arguments += ["--tls-key-file", str(key), "--tls-auth-clients", "no"]
     redis = place.redis(arguments=arguments)
-    redis.url = f"rediss://localhost:{port}/0"
-    redis.env["IMGSYS_REDIS_CA_FILE"] = str(certificate)
+    redis.url = f"rediss://localhost:{port}/0?ca={authority}"
     redis.celery_url = (
-        f"rediss://localhost:{port}/0?ssl_cert_reqs=required&ssl_ca_certs={certificate}"
+        f"rediss://localhost:{port}/0?ssl_cert_reqs=required&ssl_ca_certs={authority}"
     )
     meet(place, redis)
+
+
+def certificates(directory: Path) -> tuple[Path, Path, Path]:
+    """An authority's certificate, and one that it has made for localhost, with its key."""
+
+    def openssl(name: str, subject: str, *words: str) -> tuple[Path, Path]:
+        key, certificate = directory / f"{name}.key", directory / f"{name}.pem"
+        request = ["openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
+        request += ["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", subject, *words]
+        request += ["-keyout", str(key), "-out", str(certificate)]
+        subprocess.run(request, check=True, capture_output=True)
+        return key, certificate
+
+    authority_key, authority = openssl("authority", "/CN=authority")
+    of_authority = ["-CA", str(authority), "-CAkey", str(authority_key)]
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    end = ["-addext", "basicConstraints=critical,CA:FALSE"]
+    key, certificate = openssl("localhost", "/CN=localhost", *of_authority, *names, *end)
+    return authority, certificate, key
 
 
 @case
@@ -105,7 +119,7 @@ def key_prefix(place: Place) -> None:
     """Kombu's global_keyprefix: two systems share one database and don't meet."""
     redis = place.redis()
     redis.prefix = "site-a:"
-    redis.url += "&prefix=site-a:"
+    redis.url += "&key_prefix=site-a:"
     redis.settings = {
         "broker_transport_options": {"global_keyprefix": "site-a:"},
         "result_backend_transport_options": {"global_keyprefix": "site-a:"},

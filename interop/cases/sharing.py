@@ -65,10 +65,10 @@ def long_tasks_stay(place: Place) -> None:
 
 @case
 def warm_shutdown(place: Place) -> None:
-    """On SIGTERM ours finishes what runs and gives back the rest, which a Python worker does."""
+    """On SIGTERM ours ends what it can in time and gives back the rest, which a Python worker does."""
     redis = place.redis()
     app = place.app(redis)
-    ours = place.worker(redis, lease="60s", delay="1s", threads="1", prefetch="4")
+    ours = place.worker(redis, lease="60s", delay="1s", threads="1", prefetch="4", drain="1500ms")
     sent = [
         app.send_task("imgsys.analyze", kwargs=place.image(), queue="imgsys") for _ in range(4)
     ]

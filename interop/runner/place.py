@@ -75,9 +75,10 @@ class Place:
         """Starts the whole of imgsys, without a worker; a setting is written `worker_lease="5s"`."""
         return System(self.children, self.programs, self.directory / "system", variables(settings))
 
-    def worker(self, redis: Redis, **settings: str) -> Worker:
-        """Starts a worker of ours; a setting is written `lease="5s"`."""
+    def worker(self, redis: Redis, events: str = "worker", **settings: str) -> Worker:
+        """Starts a worker of ours; a setting of its section is written `lease="5s"`."""
         given = {f"worker_{key}": value for key, value in settings.items()}
+        given["celery_events"] = events
         env = {
             "IMGSYS_REDIS_URL": redis.url,
             "IMGSYS_WORKER_IMAGE_SOURCES": f"file://{self.images}/",
