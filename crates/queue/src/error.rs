@@ -36,6 +36,11 @@ impl QueueError {
     }
 }
 
+/// Whether Redis does not let our user do it.
+pub(crate) fn is_forbidden(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+}
+
 /// What to do about an error of Redis's: nothing, or `: it …`.
 pub(crate) struct Advice<'a>(pub(crate) &'a RedisError);
 

@@ -151,6 +151,7 @@ async fn task_has_its_events_from_message_to_end() {
         "{exception}"
     );
     worker.stop().await;
+    until("it goes", || monitor.last("worker-offline").is_some());
     assert_eq!(monitor.last("worker-offline").unwrap()["processed"], 4);
 }
 

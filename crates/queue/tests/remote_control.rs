@@ -272,6 +272,7 @@ async fn events_are_turned_on_and_off() {
     assert_eq!(remote.call("heartbeat", json!({})), Value::Null);
     until("it beats", || beats() > before);
     worker.stop().await;
+    until("it goes", || monitor.last("worker-offline").is_some());
     let seen: Vec<bool> = ids.iter().map(|id| !monitor.kinds(id).is_empty()).collect();
     assert_eq!(seen, [false, true, true, false]);
 

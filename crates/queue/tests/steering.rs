@@ -75,6 +75,7 @@ async fn revoked_tasks_end_as_revoked_wherever_they_are() {
     }
     until("nothing is left", || redis.is_clear());
     worker.stop().await;
+    until("it goes", || monitor.last("worker-offline").is_some());
     let terminated = |id: &str| {
         let all = monitor.all();
         let revoked = all

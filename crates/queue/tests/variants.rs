@@ -213,6 +213,35 @@ async fn users_who_may_do_what_the_documentation_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn worker_that_may_not_be_seen_works_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let users = dir.path().join("users.acl");
+    let admin = "user admin on >root ~* &* +@all\nuser default off\n";
+    let rules = rules().join("\n");
+    let fewer = rules
+        .replace("&/*.celeryev/*", "")
+        .replace("&/*.celery.pidbox", "");
+    assert_ne!(fewer, rules);
+    std::fs::write(&users, format!("{admin}{fewer}\n")).unwrap();
+    let socket = dir.path().join("socket");
+    let url = |user: &str, password: &str| {
+        format!("unix://{}?user={user}&pass={password}", socket.display())
+    };
+    let _redis = Redis::with(dir, &["--aclfile", users.to_str().unwrap()]);
+    let mut admin = connect(&url("admin", "root"));
+    journey(
+        &url("imgsys-server", "hunter2"),
+        &url("imgsys-worker", "hunter2"),
+        &url("imgsys-persister", "hunter2"),
+        &mut admin,
+    )
+    .await;
+    // Once each; more of the same within a minute are counted in one entry.
+    let denied: Vec<redis::Value> = cmd("ACL").arg("LOG").query(&mut admin).unwrap();
+    assert_eq!(denied.len(), 2, "{denied:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn database_other_than_the_first() {
     let redis = Redis::start();
     let url = format!("{}?db=3", redis.url());

@@ -4,14 +4,14 @@
 //! and go out many in one message (`task.multi`), as Python's workers send them.
 
 use super::{Clock, envelope, host};
-use crate::{keys, link::Link};
+use crate::{error::is_forbidden, keys, link::Link};
 use redis::{RedisResult, cmd};
 use serde::Serialize;
 use serde_json::json;
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -123,9 +123,9 @@ struct Event<'a, Fields> {
 pub(crate) struct Events {
     hostname: String,
     utc_offset: f64,
-    /// What was configured; [`CeleryEvents::Off`] is for good.
-    configured: CeleryEvents,
     level: AtomicU8,
+    /// There are none, and there will be none.
+    off: AtomicBool,
     pub(crate) clock: Clock,
     /// Tasks that have begun.
     processed: AtomicU64,
@@ -141,7 +141,7 @@ impl Events {
         Self {
             hostname: hostname.to_owned(),
             utc_offset: host::utc_offset(),
-            configured,
+            off: AtomicBool::new(configured == CeleryEvents::Off),
             level: AtomicU8::new(configured as u8),
             clock: Clock::default(),
             processed: AtomicU64::new(0),
@@ -159,7 +159,7 @@ impl Events {
     /// Turns the events of tasks on or off. Says whether that changed anything; `None` if the worker
     /// sends no events at all.
     pub(crate) fn set_tasks(&self, on: bool) -> Option<bool> {
-        if self.configured == CeleryEvents::Off {
+        if self.is_off() {
             return None;
         }
         let level = if on {
@@ -219,13 +219,25 @@ impl Events {
         let message = envelope::seal(body, &headers, keys::CELERY_EVENTS, routing_key);
         let mut publish = cmd("PUBLISH");
         publish.arg(link.keys().celery_events(routing_key));
-        link.query::<i64>(publish.arg(message)).await.map(drop)
+        let published = link.query::<i64>(publish.arg(message)).await;
+        if published.as_ref().is_err_and(is_forbidden) && !self.off.swap(true, Ordering::Relaxed) {
+            self.level.store(CeleryEvents::Off as u8, Ordering::Relaxed);
+            warn!(
+                "no events for Celery's monitors: our user of Redis may not publish them; \
+                 docs/queue.md has the ACL rules"
+            );
+        }
+        published.map(drop)
+    }
+
+    fn is_off(&self) -> bool {
+        self.off.load(Ordering::Relaxed)
     }
 
     /// Tells that the worker comes, lives or goes (`online`, `heartbeat`, `offline`), if such events
     /// are sent.
     pub(crate) async fn beat(&self, link: &Link, what: &str, active: usize) -> RedisResult<()> {
-        if self.configured == CeleryEvents::Off {
+        if self.is_off() {
             return Ok(());
         }
         let beat = Beat {
@@ -251,13 +263,10 @@ impl Events {
         active: impl Fn() -> usize,
         end: &CancellationToken,
     ) {
-        if self.configured == CeleryEvents::Off {
-            return;
-        }
         let mut every = interval(HEARTBEAT);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = false;
-        while end.run_until_cancelled(every.tick()).await.is_some() {
+        while !self.is_off() && end.run_until_cancelled(every.tick()).await.is_some() {
             let what = if known { "heartbeat" } else { "online" };
             known = self.beat(link, what, active()).await.is_ok();
         }

@@ -3,6 +3,7 @@
 
 use super::{envelope, events::Events};
 use crate::{
+    error::is_forbidden,
     keys,
     link::{Backoff, Link},
     subscription::{SILENCE, Subscription},
@@ -11,7 +12,7 @@ use redis::{RedisResult, cmd};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -63,8 +64,16 @@ pub(crate) async fn hear(
         let mut backoff = Backoff::redis();
         loop {
             let begun = Instant::now();
-            if let Err(error) = subscription(link, hostname, events, &answer).await {
-                link.failed(&error);
+            match subscription(link, hostname, events, &answer).await {
+                Err(error) if is_forbidden(&error) => {
+                    warn!(
+                        "no remote control: our user of Redis may not listen to it; \
+                         docs/queue.md has the ACL rules"
+                    );
+                    return;
+                }
+                Err(error) => link.failed(&error),
+                Ok(never) => match never {},
             }
             if begun.elapsed() > SILENCE {
                 backoff.reset();
@@ -80,7 +89,7 @@ async fn subscription(
     hostname: &str,
     events: &Events,
     answer: &impl Fn(Command) -> Option<Value>,
-) -> RedisResult<()> {
+) -> RedisResult<Infallible> {
     let channel = link.keys().celery_control();
     let mut subscription = Subscription::new(link, &[channel]).await?;
     loop {

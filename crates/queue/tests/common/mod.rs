@@ -342,9 +342,13 @@ const URL: &str = "IMGSYS_TEST_WORKER_URL";
 /// A worker in a process of its own, which can be killed. The test binary must have a test named
 /// `worker_process` that calls [`worker_process`].
 pub fn spawn_worker(redis: &Redis) -> Child {
+    spawn_worker_at(&redis.url())
+}
+
+pub fn spawn_worker_at(url: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "worker_process", "--nocapture"])
-        .env(URL, redis.url())
+        .env(URL, url)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -387,6 +391,20 @@ pub fn python_message(id: &str, body: &serde_json::Value) -> String {
     message["headers"]["id"] = id.into();
     message["headers"]["task"] = keys::TASK.into();
     message.to_string()
+}
+
+/// The body of a message.
+pub fn body(message: &serde_json::Value) -> serde_json::Value {
+    use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+    let body = BASE64.decode(message["body"].as_str().unwrap()).unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+/// A message with another body.
+pub fn with_body(mut message: serde_json::Value, body: &serde_json::Value) -> serde_json::Value {
+    use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+    message["body"] = BASE64.encode(body.to_string()).into();
+    message
 }
 
 /// A message with one value changed.
