@@ -110,6 +110,42 @@ fn queued_job_can_be_cancelled() {
 }
 
 #[test]
+fn urgent_image_overtakes_a_backlog() {
+    let stack = Stack::builder()
+        .workers(1)
+        .set("server.dispatch_window", 16)
+        .set("worker.threads", 1)
+        .set("worker.prefetch", 1)
+        .start()
+        .unwrap();
+    stack.workers()[0].kill();
+    let address = stack.address();
+    let dir = tempfile::tempdir().unwrap();
+    bitmaps(dir.path(), 200);
+    let backlog = dir.path().to_str().unwrap();
+    json(&address, &["send", "--no-wait", "--json", backlog]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let urgent = write(elsewhere.path(), "urgent.bmp", &bitmap(1000));
+    let urgent = ["send", "--no-wait", "--json", "--priority", "0", &urgent];
+    let urgent = json(&address, &urgent)[0]["job"].clone();
+    stack.workers()[0].start().unwrap();
+    imgsys(&address)
+        .args(["wait", urgent.as_str().unwrap()])
+        .assert()
+        .code(0);
+    let jobs = json(&address, &["history", "--json", "--all"]);
+    let end = |job: &Value| job["finished_at"].as_str().map(str::to_owned);
+    let urgent = jobs.iter().find(|job| job["job"] == urgent).and_then(end);
+    let before = jobs
+        .iter()
+        .filter_map(end)
+        .filter(|at| Some(at) < urgent.as_ref());
+    // Those that were in Redis when it came, and no others.
+    let before = before.count();
+    assert!(before <= 17, "{before} were done before it");
+}
+
+#[test]
 fn server_killed_in_the_midst_is_no_trouble() {
     let stack = Stack::builder()
         .workers(2)

@@ -13,6 +13,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{fmt::Display, time::Duration};
 
+/// The place of the argument `run` among [`ARGUMENTS`].
+pub(crate) const RUN: usize = 4;
+
 /// A task of ours that can be run.
 #[derive(Debug, Clone)]
 pub(crate) struct Incoming {

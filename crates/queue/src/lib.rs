@@ -8,6 +8,7 @@
 //! | [`producer`] | [`Producer`]: a server sends tasks, asks what became of jobs, cancels |
 //! | [`mod@listen`] | [`listen()`]: a server hears of results and commits |
 //! | [`worker`] | [`work`]: takes tasks, has them analysed, ends them; crash-safe |
+//! | [`mod@dead`] | [`DeadLetters`]: what was set aside is looked at, tried again, dropped |
 //! | [`events`] | the stream of events, as a persister reads it |
 //! | `task`, `incoming` | the task's message, as it is written and as it is read |
 //! | `canvas` | what a message wants done after its task: callbacks, chains |
@@ -19,6 +20,7 @@
 //! Delivery is at least once; what a task brings about happens exactly once, because finishing is
 //! one script that looks at the job's mark in `open`.
 
+pub mod dead;
 pub mod events;
 pub mod keys;
 pub mod listen;
@@ -37,6 +39,7 @@ mod subscription;
 mod task;
 
 pub use address::AddressError;
+pub use dead::{DeadLetter, DeadLetters, Revived};
 pub use error::QueueError;
 pub use listen::{ServerEvent, listen};
 pub use monitor::events::CeleryEvents;

@@ -19,6 +19,7 @@ macro_rules! scripts {
 scripts! {
     DISPATCH = "dispatch.lua",
     REQUEUE = "requeue.lua",
+    REVIVE = "revive.lua",
     ANNOUNCE = "announce.lua",
     CANCEL = "cancel.lua",
     POP = "pop.lua",

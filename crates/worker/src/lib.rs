@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`cli`] | the command line |
+//! | [`dead`] | what is done about dead letters |
 //! | `source` | which URLs are fetched, and no others |
 //! | `fetch` | the bytes: out of a directory, or over HTTP |
 //! | `classifier` | which classifier gives the label, and its model |
@@ -14,6 +15,7 @@
 //! image is, `imgsys-analysis`'s.
 
 pub mod cli;
+pub mod dead;
 
 mod analyst;
 mod classifier;

@@ -5,7 +5,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // One thread carries tasks to and fro; the analyses have a pool of their own.
-    imgsys_service::run::<Cli, _>(1, |_cli, config, shutdown| {
-        imgsys_worker::run(config, shutdown)
-    })
+    imgsys_service::run::<Cli, _>(1, Cli::run)
 }

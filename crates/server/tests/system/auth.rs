@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// Has the server's program edit the tokens; what it prints.
-fn token(file: &Path, arguments: &[&str]) -> String {
+pub(crate) fn token(file: &Path, arguments: &[&str]) -> String {
     let mut command = Command::cargo_bin("imgsys-server").unwrap();
     command
         .arg("--auth-tokens-file")

@@ -6,6 +6,8 @@
 mod auth;
 mod bad_input;
 mod client;
+mod dead;
+mod fairness;
 mod images;
 mod journey;
 mod kills;
