@@ -145,8 +145,30 @@ struct Headers {
     ignore_result: Option<bool>,
 }
 
+/// The longest message that is run, in bytes. Those of our servers have some two thousand.
+pub(crate) const MAX_MESSAGE: usize = 1 << 20;
+
 /// Reads a message. The detail of a rejection never quotes more than names from it.
 pub(crate) fn parse(raw: &[u8]) -> Result<Incoming, Box<Rejected>> {
+    let read = read(raw);
+    if raw.len() <= MAX_MESSAGE {
+        return read;
+    }
+    let length = raw.len();
+    let detail = format!("{length} bytes: at most {MAX_MESSAGE} are allowed");
+    let mut rejected = Rejected::new("too_long", &detail);
+    // Whoever waits for it is told all the same.
+    (rejected.id, rejected.ours) = match read {
+        Ok(task) => (
+            Some(task.id),
+            Some((task.arguments.job(), task.arguments.run)),
+        ),
+        Err(other) => (other.id, other.ours),
+    };
+    Err(rejected)
+}
+
+fn read(raw: &[u8]) -> Result<Incoming, Box<Rejected>> {
     let text = std::str::from_utf8(raw).map_err(|e| Rejected::new("not_json", &e))?;
     let envelope: Envelope = serde_json::from_str(text).map_err(|e| {
         let reason = if e.is_data() {

@@ -1,5 +1,7 @@
 //! Messages that can't be run are set aside, and whoever waits for them is told.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Redis, Worker, changed, names, options, python_message, reason, until};
@@ -26,6 +28,64 @@ fn kwargs(job: JobId, server: ServerId) -> Value {
     })
 }
 
+/// A message as Celery 3 sent it: the task is described in the body.
+fn protocol_1() -> String {
+    let body = json!({
+        "task": keys::TASK,
+        "id": "id",
+        "args": [],
+        "kwargs": kwargs(JobId::generate(), ServerId::generate()),
+        "retries": 0,
+        "eta": null,
+        "expires": null,
+        "utc": true,
+    });
+    let message = serde_json::from_str(&python_message("id", &body)).unwrap();
+    let mut message = common::with_body(message, &body);
+    message["headers"] = json!({});
+    message.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn message_that_is_too_long_is_set_aside_without_most_of_it() {
+    const LONG: usize = 10 << 20;
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let mut c = redis.connection();
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    let job = JobId::generate();
+    let open = names().open(server);
+    let _: () = c.hset(&open, job.to_string(), "queued").unwrap();
+    let mut long = kwargs(job, server);
+    long["more"] = "x".repeat(LONG).into();
+    let id = job.to_string();
+    let ours = python_message(&id, &json!([[], long, embed()]));
+    for (count, message) in [ours.into_bytes(), vec![b'['; LONG]]
+        .into_iter()
+        .enumerate()
+    {
+        let _: i64 = c.lpush(keys::QUEUE, &message).unwrap();
+        until("it is set aside", || redis.dead().len() == count + 1);
+        let dead = &redis.dead()[0];
+        assert_eq!(dead["reason"], "too_long");
+        let detail = dead["detail"].as_str().unwrap();
+        assert!(detail.starts_with(&message.len().to_string()), "{detail}");
+        assert_eq!(dead["message"], *String::from_utf8_lossy(&message[..4096]));
+    }
+    let ends = redis.ends();
+    assert_eq!((ends.len(), reason(&ends[0])), (1, "dead_letter"));
+    let celery: String = c.get(names().task_result(&id)).unwrap();
+    assert!(celery.contains("FAILURE"), "{celery}");
+    until("nothing is left", || redis.is_clear());
+    let good = python_message(
+        "id",
+        &json!([[], kwargs(JobId::generate(), server), embed()]),
+    );
+    let _: i64 = c.lpush(keys::QUEUE, good).unwrap();
+    until("a good one runs", || worker.seen() == 1);
+    worker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn message_that_cannot_be_run_is_a_dead_letter() {
     let redis = Redis::start();
@@ -50,6 +110,7 @@ async fn message_that_cannot_be_run_is_a_dead_letter() {
         (format!("{{\"x\":{}", "[".repeat(10_000)).into(), "not_json"),
         (b"{}".to_vec(), "not_protocol_2"),
         (b"[1, 2]".to_vec(), "not_protocol_2"),
+        (protocol_1().into(), "not_protocol_2"),
         (no_headers.to_string().into(), "not_protocol_2"),
         (
             changed(&good(), "/body", json!("!")).into(),

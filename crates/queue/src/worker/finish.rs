@@ -8,7 +8,7 @@ use crate::{
     canvas::Sent,
     celery_result::{Keep, celery_result, celery_result_of, follow, iso},
     events,
-    incoming::{Kin, Rejected},
+    incoming::{Kin, MAX_MESSAGE, Rejected},
     keys::{self, Keys},
     link::{Backoff, Link, is_no_script},
     scripts,
@@ -23,6 +23,8 @@ use tracing::{error, warn};
 const BATCH: usize = 256;
 /// How many dead letters are kept; the oldest go first.
 const MAX_DEAD: usize = 10_000;
+/// How many bytes of a message that is too long are kept with its dead letter.
+const KEPT_OF_LONG: usize = 4096;
 
 /// The end of a message.
 #[derive(Debug)]
@@ -205,12 +207,18 @@ impl Finish {
 }
 
 fn dead_letter(reason: &str, detail: &str, raw: &[u8]) -> String {
+    // All of them are kept in memory, by Redis.
+    let kept = if raw.len() > MAX_MESSAGE {
+        &raw[..KEPT_OF_LONG]
+    } else {
+        raw
+    };
     json!({
         "reason": reason,
         "detail": detail,
         "queue": keys::QUEUE,
         "at": iso(Timestamp::now()),
-        "message": String::from_utf8_lossy(raw),
+        "message": String::from_utf8_lossy(kept),
     })
     .to_string()
 }
