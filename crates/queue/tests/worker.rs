@@ -223,6 +223,31 @@ async fn stopping_worker_finishes_what_runs_and_gives_back_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stopping_worker_does_not_wait_for_what_waits_for_its_turn() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    dispatch(&redis, &tasks(server, "idle:", 3)).await;
+    until("it has them", || worker.seen() == 3);
+    let begun = std::time::Instant::now();
+    let drained = worker.stop().await;
+    assert_eq!((drained.finished, drained.returned), (0, 3));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let two = Worker::start(options(&redis.url(), "two@test"));
+    until("another has them", || two.seen() == 3);
+    let attempts: Vec<u32> = two
+        .analyzer
+        .seen
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|task| task.attempt)
+        .collect();
+    assert_eq!(attempts, [1, 1, 1]);
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wiped_redis_gets_no_event_for_a_job_it_does_not_know() {
     let redis = Redis::start();
     let server = ServerId::generate();

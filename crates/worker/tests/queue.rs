@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use imgsys_local::{Service, Spec, TestRedis};
 use imgsys_queue::{OpenState, Producer, Task};
@@ -183,6 +184,75 @@ async fn sigterm_ends_what_runs_and_gives_back_the_rest() {
     for result in world.results(&tasks).await {
         assert!(matches!(result.outcome, Outcome::Done(_)), "{result:?}");
         assert_eq!(result.attempts, 1);
+    }
+}
+
+/// Whether this message of Celery's events says that a task has begun.
+fn has_begun(message: &redis::Msg) -> bool {
+    let text: String = message.get_payload().unwrap();
+    let body = text.split_once(r#""body":""#).unwrap().1;
+    let body = BASE64.decode(body.split_once('"').unwrap().0).unwrap();
+    String::from_utf8(body).unwrap().contains("task-started")
+}
+
+#[tokio::test]
+async fn second_signal_ends_at_once_and_loses_nothing() {
+    for second in [Signal::TERM, Signal::INT] {
+        let world = World::new();
+        let flags = ["--threads", "1", "--lease", "1s", "--delay", "1h"];
+        let patient = [
+            "--task-time",
+            "2h",
+            "--drain",
+            "1h",
+            "--celery-events",
+            "task",
+        ];
+        let worker = world.worker(&[&flags[..], &patient].concat());
+        let mut events = redis::Client::open(world.redis.url())
+            .and_then(|client| client.get_connection())
+            .unwrap();
+        let mut events = events.as_pubsub();
+        events.subscribe("/0.celeryev/task.multi").unwrap();
+        worker.start().unwrap();
+        let tasks: Vec<Task> = (0..3)
+            .map(|number| world.task(&cat_number(number)))
+            .collect();
+        world.producer.dispatch(&tasks).await.unwrap();
+        while !has_begun(&events.get_message().unwrap()) {}
+        let held = async |expected: u64| {
+            let begun = Instant::now();
+            while world.producer.depth(world.server).await.unwrap().held != expected {
+                assert!(begun.elapsed() < DEADLINE, "{expected} are not held");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        held(3).await;
+        let pid = Pid::from_raw(worker.pid().unwrap().cast_signed()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        // What has not begun goes back; the other would hang for an hour.
+        held(1).await;
+        assert!(worker.exit().is_none());
+        let begun = Instant::now();
+        kill_process(pid, second).unwrap();
+        let status = worker.wait(DEADLINE).unwrap();
+        assert_eq!(status.code(), Some(130), "{:?}", worker.last_lines());
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begun.elapsed()
+        );
+
+        let next = world.worker(&["--lease", "1s"]);
+        next.start().unwrap();
+        let mut attempts = Vec::new();
+        for result in world.results(&tasks).await {
+            assert!(matches!(result.outcome, Outcome::Done(_)), "{result:?}");
+            assert_eq!(result.worker, next.fact("WORKER"));
+            attempts.push(result.attempts);
+        }
+        attempts.sort_unstable();
+        assert_eq!(attempts, [1, 1, 2], "only the one that ran was taken over");
     }
 }
 

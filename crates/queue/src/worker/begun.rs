@@ -13,8 +13,9 @@ use tokio::{sync::Notify, time::Instant};
 
 /// By this an analyzer says that it begins with a task. Clones say it of the same task.
 ///
-/// Until then the task counts as waiting for its turn: monitors see it as reserved, and the time
-/// limit that came with it does not run. An analyzer that never says so is taken to begin never.
+/// Until then the task counts as waiting for its turn: monitors see it as reserved, the time limit
+/// that came with it does not run, and a worker that stops gives it back. An analyzer that never says
+/// so is taken to begin never.
 #[derive(Clone, Default)]
 pub struct Begun(Arc<Inner>);
 

@@ -206,25 +206,29 @@ impl Leases {
 
     /// Takes out what has not begun to run and is not aside.
     pub(super) fn take_waiting(&self) -> Vec<Released> {
-        self.take(|stage| stage == Stage::Waiting)
+        self.take(|held| held.stage == Stage::Waiting)
     }
 
-    /// Takes out what has not begun to run.
+    /// Takes out what has not begun to run, or waits for the analyzer to begin.
     pub(super) fn take_unstarted(&self) -> Vec<Released> {
-        self.take(|stage| matches!(stage, Stage::Waiting | Stage::Aside))
+        self.take(|held| match held.stage {
+            Stage::Waiting | Stage::Aside => true,
+            Stage::Running => held.begun.time().is_none(),
+            Stage::Ending => false,
+        })
     }
 
     /// Takes out all but what is ending; what runs is told to stop.
     pub(super) fn take_unfinished(&self) -> Vec<Released> {
-        self.take(|stage| stage != Stage::Ending)
+        self.take(|held| held.stage != Stage::Ending)
     }
 
-    fn take(&self, which: impl Fn(Stage) -> bool) -> Vec<Released> {
+    fn take(&self, which: impl Fn(&Held) -> bool) -> Vec<Released> {
         self.change(|table| {
             let chosen = table
                 .by_lease
                 .iter()
-                .filter(|(_, held)| which(held.stage))
+                .filter(|(_, held)| which(held))
                 .map(|(lease, _)| lease.clone());
             let chosen: Vec<String> = chosen.collect();
             chosen

@@ -41,7 +41,7 @@ pub(super) fn answer(shared: &Arc<Shared>, method: &str, arguments: &Arguments) 
         "stats" => Ok(stats(shared)),
         "report" => ok(report(shared)),
         "conf" | "dump_conf" => Ok(conf(shared)),
-        "clock" => Ok(json!({"clock": shared.events.clock.value()})),
+        "clock" => Ok(json!({"clock": shared.events.clock().value()})),
         "hello" => hello(shared, arguments),
         "memsample" | "memdump" | "objgraph" => {
             Err("NotImplementedError('not a Python process: see its metrics')".to_owned())
@@ -124,7 +124,7 @@ fn stats(shared: &Shared) -> Value {
         "total": {keys::TASK: shared.events.processed()},
         "pid": std::process::id(),
         // A text there, too.
-        "clock": shared.events.clock.value().to_string(),
+        "clock": shared.events.clock().value().to_string(),
         "uptime": shared.begun.elapsed().as_secs(),
         "pool": {
             "implementation": "imgsys: threads",
@@ -221,6 +221,6 @@ fn hello(shared: &Arc<Shared>, arguments: &Arguments) -> Reply {
     shared.revoke(theirs, false);
     Ok(json!({
         "revoked": shared.control.revoked.all(),
-        "clock": shared.events.clock.forward(),
+        "clock": shared.events.clock().forward(),
     }))
 }
