@@ -6,11 +6,13 @@ use crate::{
     events,
     keys::{self, Keys},
     link::Link,
+    monitor::{sent, voice::Voice},
     scripts,
+    task::ORIGIN,
 };
 use imgsys_types::{JobId, JobRecord, Priority, ServerId};
 use redis::{FromRedisValue, RedisResult, ScriptInvocation, cmd, streams::StreamRangeReply};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tracing::{error, warn};
 
 /// How long Celery's results are kept, unless more is said.
@@ -26,6 +28,8 @@ const CHUNK: usize = 256;
 pub struct Producer {
     link: Link,
     keep: Keep,
+    /// Tells Celery's monitors of tasks that are sent, if they are to know.
+    voice: Option<Arc<Voice>>,
 }
 
 /// Where Redis says that a job stands.
@@ -88,6 +92,7 @@ impl Producer {
         Ok(Self {
             link: Link::new(url)?,
             keep: Keep::new(RESULT_EXPIRES),
+            voice: None,
         })
     }
 
@@ -95,6 +100,13 @@ impl Producer {
     #[must_use]
     pub fn with_result_expires(mut self, time: Duration) -> Self {
         self.keep = Keep::new(time);
+        self
+    }
+
+    /// Has Celery's monitors told of each task that is sent (`task-sent`).
+    #[must_use]
+    pub fn with_sent_events(mut self) -> Self {
+        self.voice = Some(Arc::new(Voice::new(&ORIGIN)));
         self
     }
 
@@ -118,6 +130,9 @@ impl Producer {
                         .arg(task.message()?);
                 }
                 self.script::<()>("take tasks", &call).await?;
+                if let Some(voice) = &self.voice {
+                    sent::tell(voice, &self.link, chunk).await;
+                }
             }
         }
         Ok(())

@@ -129,6 +129,11 @@ impl Task {
         keys::task_id(self.job.id, self.run)
     }
 
+    /// Its arguments as Python would write them.
+    pub(crate) fn kwargs_repr(&self) -> String {
+        Arguments::from(self).repr()
+    }
+
     /// The message for the queue.
     pub(crate) fn message(&self) -> Result<String, QueueError> {
         let id = self.id();

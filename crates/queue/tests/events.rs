@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Redis, Worker, celery::Monitor, dispatch, names, options, task, until};
-use imgsys_queue::{CeleryEvents, keys};
+use imgsys_queue::{CeleryEvents, Producer, keys};
 use imgsys_types::ServerId;
 use redis::Commands;
 use serde_json::{Value, json};
@@ -210,4 +210,38 @@ async fn worker_comes_anew_after_an_outage() {
     dispatch(&redis, &[next]).await;
     until("its tasks are seen", || monitor.kinds(&id).len() == 3);
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_that_is_sent_is_told_if_that_is_wanted() {
+    let redis = Redis::start();
+    let monitor = Monitor::start(&redis);
+    let silent = Producer::new(&redis.url()).unwrap();
+    let telling = silent.clone().with_sent_events();
+    let tasks = common::tasks(ServerId::generate(), "x", 250);
+    silent.dispatch(&tasks[..1]).await.unwrap();
+    telling.dispatch(&tasks[1..]).await.unwrap();
+    until("all are told", || monitor.all().len() == 249);
+    let sent = monitor.last("task-sent").unwrap();
+    assert_eq!(sent["uuid"], tasks[249].job.id.to_string());
+    assert_eq!(
+        (&sent["root_id"], &sent["parent_id"]),
+        (&sent["uuid"], &Value::Null)
+    );
+    assert_eq!(
+        (&sent["name"], &sent["queue"]),
+        (&json!(keys::TASK), &json!("imgsys"))
+    );
+    assert_eq!(
+        (&sent["exchange"], &sent["routing_key"]),
+        (&json!(""), &json!("imgsys"))
+    );
+    assert!(
+        sent["hostname"].as_str().unwrap().starts_with("gen"),
+        "{sent}"
+    );
+    assert!(
+        sent["kwargs"].as_str().unwrap().starts_with("{'job': '"),
+        "{sent}"
+    );
 }

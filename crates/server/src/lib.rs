@@ -193,7 +193,10 @@ async fn open(config: Config, tokens: Tokens) -> Result<Shared, Exit> {
     let opened = opened.await.context("opening the store")?;
     let (store, book) = opened.context("opening the store")?;
     let producer = Producer::new(&config.redis.secret_url()?).context("redis.url")?;
-    let producer = producer.with_result_expires(config.celery.result_expires);
+    let mut producer = producer.with_result_expires(config.celery.result_expires);
+    if config.celery.sent_events {
+        producer = producer.with_sent_events();
+    }
     let reader = Reader::new(&config.database.secret_url()?, config.database.pool)
         .context("database.url")?;
     let metrics = ServerMetrics::new().context("starting the metrics")?;

@@ -3,11 +3,10 @@
 //! They are published on channels and kept nowhere. Those of tasks wait for each other for a moment
 //! and go out many in one message (`task.multi`), as Python's workers send them.
 
-use super::{Clock, envelope, host};
-use crate::{error::is_forbidden, keys, link::Link};
-use redis::{RedisResult, cmd};
+use super::{Clock, host, voice::Voice};
+use crate::{error::is_forbidden, link::Link};
+use redis::RedisResult;
 use serde::Serialize;
-use serde_json::json;
 use std::{
     sync::{
         Mutex, PoisonError,
@@ -20,14 +19,14 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 /// How often a worker shows that it lives: Python's default.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long events of tasks wait for more.
 const LINGER: Duration = Duration::from_millis(50);
 /// How many of them go in one message.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 /// How many may wait. What is more is dropped, for nobody could follow it.
 const CAPACITY: usize = 10_000;
 
@@ -103,30 +102,13 @@ struct Beat {
     sw_sys: &'static str,
 }
 
-/// An event as it is written.
-#[derive(Serialize)]
-struct Event<'a, Fields> {
-    hostname: &'a str,
-    utcoffset: f64,
-    pid: u32,
-    clock: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uuid: Option<&'a str>,
-    #[serde(flatten)]
-    fields: Fields,
-    timestamp: f64,
-    r#type: &'a str,
-}
-
 /// Sends a worker's events.
 #[derive(Debug)]
 pub(crate) struct Events {
-    hostname: String,
-    utc_offset: f64,
+    voice: Voice,
     level: AtomicU8,
     /// There are none, and there will be none.
     off: AtomicBool,
-    pub(crate) clock: Clock,
     /// Tasks that have begun.
     processed: AtomicU64,
     waiting: mpsc::Sender<String>,
@@ -139,11 +121,9 @@ impl Events {
     pub(crate) fn new(hostname: &str, configured: CeleryEvents) -> Self {
         let (waiting, receiver) = mpsc::channel(CAPACITY);
         Self {
-            hostname: hostname.to_owned(),
-            utc_offset: host::utc_offset(),
+            voice: Voice::new(hostname),
             off: AtomicBool::new(configured == CeleryEvents::Off),
             level: AtomicU8::new(configured as u8),
-            clock: Clock::default(),
             processed: AtomicU64::new(0),
             waiting,
             receiver: Mutex::new(Some(receiver)),
@@ -176,7 +156,7 @@ impl Events {
             return;
         }
         let kind = event.kind();
-        let Some(text) = self.write(kind, Some(id), event) else {
+        let Some(text) = self.voice.write(kind, Some(id), event) else {
             return;
         };
         if self.waiting.try_send(text).is_err() {
@@ -194,32 +174,13 @@ impl Events {
         self.processed.load(Ordering::Relaxed)
     }
 
-    fn write(&self, kind: &str, uuid: Option<&str>, fields: impl Serialize) -> Option<String> {
-        let event = Event {
-            hostname: &self.hostname,
-            utcoffset: self.utc_offset,
-            pid: std::process::id(),
-            clock: self.clock.forward(),
-            uuid,
-            fields,
-            timestamp: host::now(),
-            r#type: kind,
-        };
-        match serde_json::to_string(&event) {
-            Ok(text) => Some(text),
-            Err(error) => {
-                error!("writing an event: {error}");
-                None
-            }
-        }
+    /// The clock by which its events are ordered.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.voice.clock
     }
 
     async fn publish(&self, link: &Link, routing_key: &str, body: &str) -> RedisResult<()> {
-        let headers = json!({"hostname": self.hostname});
-        let message = envelope::seal(body, &headers, keys::CELERY_EVENTS, routing_key);
-        let mut publish = cmd("PUBLISH");
-        publish.arg(link.keys().celery_events(routing_key));
-        let published = link.query::<i64>(publish.arg(message)).await;
+        let published = self.voice.publish(link, routing_key, body).await;
         if published.as_ref().is_err_and(is_forbidden) && !self.off.swap(true, Ordering::Relaxed) {
             self.level.store(CeleryEvents::Off as u8, Ordering::Relaxed);
             warn!(
@@ -227,7 +188,7 @@ impl Events {
                  docs/queue.md has the ACL rules"
             );
         }
-        published.map(drop)
+        published
     }
 
     fn is_off(&self) -> bool {
@@ -249,7 +210,7 @@ impl Events {
             sw_ver: host::VERSION,
             sw_sys: host::system(),
         };
-        let Some(body) = self.write(&format!("worker-{what}"), None, beat) else {
+        let Some(body) = self.voice.write(&format!("worker-{what}"), None, beat) else {
             return Ok(());
         };
         self.publish(link, &format!("worker.{what}"), &body).await
@@ -327,7 +288,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     #[test]
     fn events_are_as_python_writes_them() {

@@ -105,7 +105,7 @@ async fn subscription(
         let reply = answer(command);
         if let (Some(reply), Some(to)) = (reply, letter.reply_to) {
             let body = json!({hostname: reply}).to_string();
-            let headers = json!({"ticket": letter.ticket, "clock": events.clock.forward()});
+            let headers = json!({"ticket": letter.ticket, "clock": events.clock().forward()});
             let sealed = envelope::seal(&body, &headers, &to.exchange, &to.routing_key);
             // Whoever asked may have gone; an outage has been noted by the link.
             let _ = send(link, &to, &sealed).await;
@@ -128,7 +128,7 @@ fn read(raw: &[u8], hostname: &str, events: &Events) -> Option<Letter> {
     let opened = envelope::open(raw)
         .map_err(|error| warn!("a remote control command makes no sense: {error}"))
         .ok()?;
-    events.clock.adjust(
+    events.clock().adjust(
         opened
             .headers
             .get("clock")

@@ -3,6 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | `events` | what happens to the worker and its tasks, told on Celery's channels |
+//! | `sent` | that a server has sent a task |
+//! | `voice` | what all of these events have |
 //! | `mailbox` | remote control: commands come in, replies go out |
 //! | `envelope` | the form of both on the wire |
 //! | `host` | what a worker says of the machine that it runs on |
@@ -16,6 +18,8 @@ pub(crate) mod events;
 pub(crate) mod host;
 pub(crate) mod mailbox;
 pub(crate) mod python;
+pub(crate) mod sent;
+pub(crate) mod voice;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -32,6 +32,9 @@ pub struct CeleryConfig {
         default_value = "true"
     )]
     pub remote_control: bool,
+    /// Whether servers tell Celery's monitors of each task that they send
+    #[arg(id = "celery.sent_events", long)]
+    pub sent_events: bool,
     /// How long Celery's results of tasks are kept in Redis, some 0.9 kB each; 0s for none. Nothing of
     /// imgsys needs them
     #[arg(id = "celery.result_expires", long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
