@@ -20,7 +20,7 @@ from .wait import Late
 
 
 # How long a case may take.
-LIMIT = 240.0
+LIMIT = 600.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORK = multiprocessing.get_context("fork")
 

@@ -55,10 +55,10 @@ class Child:
         self.kill()
         return self.process.returncode
 
-    def tail(self, lines: int = 15) -> str:
+    def tail(self, lines: int = 8) -> str:
         """The last lines that it wrote."""
         text = self.log.read_text(errors="replace").splitlines()
-        return "\n".join(f"    {self.name}: {line}" for line in text[-lines:])
+        return "\n".join(f"    {self.name}: {line[:200]}" for line in text[-lines:])
 
 
 class Children:
@@ -84,6 +84,7 @@ class Children:
             child.kill()
         self.all.clear()
 
-    def tails(self) -> str:
-        """The last lines of each."""
-        return "\n".join(child.tail() for child in self.all if child.name != "redis")
+    def tails(self, most: int = 6) -> str:
+        """The last lines of those that were started last."""
+        programs = [child for child in self.all if child.name != "redis"]
+        return "\n".join(child.tail() for child in programs[-most:])

@@ -4,11 +4,13 @@ import json
 import os
 import re
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import redis
 
 from .children import Child, Children
+from .redis import free_port
 from .wait import until
 
 
@@ -25,7 +27,8 @@ class System:
         for folder in (directory, directory.parent, directory.parent.parent):
             folder.chmod(folder.stat().st_mode | 0o111)
         argv = [str(programs / "imgsys-local"), "up", "--data", str(directory / "data")]
-        argv += ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--workers", "0"]
+        self.http = f"127.0.0.1:{free_port()}"
+        argv += ["--listen", "127.0.0.1:0", "--http-listen", self.http, "--workers", "0"]
         tuning = {"IMGSYS_PERSISTER_HTTP_LISTEN": "", **env}
         self.up: Child = children.start("system", argv, tuning)
         self.address = self._address()
@@ -59,3 +62,10 @@ class System:
             check=False,
         )
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+    def metric(self, name: str) -> float:
+        """A number that the server's metrics tell."""
+        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+        return float(found.group(1)) if found else 0.0
