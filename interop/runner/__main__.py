@@ -1,6 +1,7 @@
 """Runs cases: `python -m runner --programs DIR [CASE…]`, from interop/; see ./run."""
 
 import argparse
+import ctypes
 import multiprocessing
 import os
 import shutil
@@ -21,6 +22,8 @@ from .wait import Late
 
 # How long a case may take.
 LIMIT = 600.0
+# Of prctl(2): the signal that comes when the parent dies.
+PR_SET_PDEATHSIG = 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORK = multiprocessing.get_context("fork")
 
@@ -70,6 +73,8 @@ def play(case: Case, programs: Path, root: Path) -> Outcome:
 
 def inside(case: Case, programs: Path, directory: Path, tell: Connection) -> None:
     """Runs a case, ends what it has started, and tells how it went."""
+    runner = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     place = Place(programs, directory)
     failure = figure = None
     try:
@@ -80,6 +85,9 @@ def inside(case: Case, programs: Path, directory: Path, tell: Connection) -> Non
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         place.end()
+        if os.getppid() != runner:
+            # Killed: nobody else cleans up.
+            shutil.rmtree(directory.parent, ignore_errors=True)
     tell.send((failure, figure))
     tell.close()
     # Without the destructors of Celery's objects, which would look for the Redis that is gone.
