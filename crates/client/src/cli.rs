@@ -2,7 +2,7 @@
 
 use crate::times::{parse_span, parse_time};
 use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand, value_parser};
-use imgsys_types::{HistoryFilter, JobId, JobState, Priority, Timestamp};
+use imgsys_types::{Digest, HistoryFilter, JobId, JobState, Priority, Timestamp};
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 /// The port of a server, where none is given.
@@ -16,6 +16,7 @@ Examples:
   imgsys send photos/ --json             a directory with all below it; one JSON object per image
   find . -name '*.png' -print0 | imgsys send -0 -
   imgsys history --since 2h --state failed
+  imgsys reanalyze --analyzer simulated  what was only simulated, now that there is a model
   imgsys --server images.example:7450 status";
 
 const EXIT_CODES: &str = "\
@@ -112,6 +113,12 @@ pub(crate) enum Command {
     Get(Get),
     /// End jobs that have not ended yet; they count as failed.
     Cancel(Cancel),
+    /// Analyse images once more that are at the server, and wait for the answers.
+    ///
+    /// The jobs stay what they are: this is their next run, and the history shows the newest. A job
+    /// whose image is not kept any more is told as failed, and stays as it was.
+    #[command(after_long_help = JSON_FIELDS)]
+    Reanalyze(Reanalyze),
     /// Show how the server is doing.
     Status(Status),
 }
@@ -149,6 +156,7 @@ pub(crate) struct Send {
 
 /// Options of `history`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct History {
     /// Show this many jobs at most.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = value_parser!(u64).range(1..))]
@@ -156,6 +164,23 @@ pub(crate) struct History {
     /// Show all jobs.
     #[arg(long, conflicts_with = "limit")]
     pub(crate) all: bool,
+    /// Of jobs that were analysed more than once, show what each run came to, the newest first.
+    #[arg(long)]
+    pub(crate) all_runs: bool,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// Print a JSON object for each job.
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) json: bool,
+    /// Print comma-separated values with a header.
+    #[arg(long)]
+    pub(crate) csv: bool,
+}
+
+/// Which jobs of the past. All that is given must hold of a job, or of its newest result.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which jobs")]
+pub(crate) struct Filter {
     /// Submitted at this time or later: 2026-11-01, '2026-11-01 12:00', RFC 3339, or a span such as
     /// 2h or 7d ago.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -175,17 +200,20 @@ pub(crate) struct History {
     /// Whose name begins so.
     #[arg(long, value_name = "PREFIX")]
     pub(crate) name: Option<String>,
-    /// Print a JSON object for each job.
-    #[arg(long, conflicts_with = "csv")]
-    pub(crate) json: bool,
-    /// Print comma-separated values with a header.
-    #[arg(long)]
-    pub(crate) csv: bool,
+    /// Analysed by an analyzer of this name, such as simulated or onnx.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) analyzer: Option<String>,
+    /// Analysed, but not by this version of its analyzer.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) except_version: Option<String>,
+    /// Analysed, but not with the model of this SHA-256.
+    #[arg(long, value_name = "SHA256")]
+    pub(crate) except_model: Option<Digest>,
 }
 
-impl History {
-    /// Which jobs to show.
-    pub(crate) fn filter(&self) -> HistoryFilter {
+impl Filter {
+    /// The filter as the protocol has it.
+    pub(crate) fn wire(&self) -> HistoryFilter {
         HistoryFilter {
             since: self.since,
             until: self.until,
@@ -193,6 +221,9 @@ impl History {
             min_confidence: self.min_confidence,
             state: self.state,
             name: self.name.clone(),
+            analyzer: self.analyzer.clone(),
+            except_version: self.except_version.clone(),
+            except_model: self.except_model,
         }
     }
 }
@@ -202,6 +233,9 @@ impl History {
 pub(crate) struct Show {
     /// The job's id.
     pub(crate) job: JobId,
+    /// Show what each of its runs came to, the newest first.
+    #[arg(long)]
+    pub(crate) all_runs: bool,
     /// Print a JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -241,6 +275,37 @@ pub(crate) struct Cancel {
     /// Ids of jobs; `-` reads them from standard input, the first word of each line.
     #[arg(required = true, value_name = "JOB")]
     pub(crate) jobs: Vec<JobArg>,
+    /// Print a JSON object for each job.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `reanalyze`.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct Reanalyze {
+    /// Ids of jobs; `-` reads them from standard input, the first word of each line.
+    #[arg(value_name = "JOB")]
+    pub(crate) jobs: Vec<JobArg>,
+    /// All jobs that the options below leave over; all of them, if there are none.
+    #[arg(long, conflicts_with = "jobs")]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// How urgent it is: 0 (first) to 9 (last).
+    #[arg(short, long, value_name = "0..9", default_value = "9", value_parser = parse_priority)]
+    pub(crate) priority: Priority,
+    /// Only say which jobs it would be.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Be done once the runs are accepted; print the jobs' ids.
+    ///
+    /// With --quiet nothing but the ids is printed, one a line.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// End after this long, answered or not; accepted runs go on at the server.
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) timeout: Option<Duration>,
     /// Print a JSON object for each job.
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,6 +3,8 @@
 pub(crate) mod cancel;
 pub(crate) mod get;
 pub(crate) mod history;
+pub(crate) mod reanalyze;
+pub(crate) mod runs;
 pub(crate) mod send;
 pub(crate) mod show;
 pub(crate) mod status;

@@ -127,8 +127,11 @@ fn execute(cli: Cli, screen: &Screen) -> Result<Exit, ClientError> {
 }
 
 async fn dispatch(command: Command, context: Context) -> Result<Exit, ClientError> {
-    // These two end by themselves, to say what was accepted.
-    let minds_interrupts = matches!(command, Command::Send(_) | Command::Wait(_));
+    // These end by themselves, to say what was accepted.
+    let minds_interrupts = matches!(
+        command,
+        Command::Send(_) | Command::Wait(_) | Command::Reanalyze(_)
+    );
     let interrupt = context.clone();
     let work = async {
         match command {
@@ -136,6 +139,7 @@ async fn dispatch(command: Command, context: Context) -> Result<Exit, ClientErro
             Command::Show(args) => commands::show::run(args, context).await,
             Command::Get(args) => commands::get::run(args, context).await,
             Command::Cancel(args) => commands::cancel::run(args, context).await,
+            Command::Reanalyze(args) => commands::reanalyze::run(args, context).await,
             Command::Status(args) => commands::status::run(args, context).await,
             Command::Send(args) => commands::send::run(args, context).await,
             Command::Wait(args) => commands::wait::run(args, context).await,

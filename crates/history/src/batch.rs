@@ -101,6 +101,9 @@ pub(crate) struct Jobs<'a> {
     label: Vec<Option<Cow<'a, str>>>,
     confidence: Vec<Option<f64>>,
     finished_at: Vec<Option<SystemTime>>,
+    analyzer: Vec<Option<Cow<'a, str>>>,
+    analyzer_version: Vec<Option<Cow<'a, str>>>,
+    model: Vec<Option<&'a [u8]>>,
 }
 
 impl<'a> Jobs<'a> {
@@ -134,9 +137,17 @@ impl<'a> Jobs<'a> {
             .push(analysis.map(|analysis| analysis.confidence));
         self.finished_at
             .push(newest.map(|result| time(result.finished_at)));
+        let analyzer = analysis.map(|analysis| &analysis.analyzer);
+        self.analyzer
+            .push(analyzer.map(|analyzer| text(&analyzer.name)));
+        self.analyzer_version
+            .push(analyzer.map(|analyzer| text(&analyzer.version)));
+        let model = analyzer.and_then(|analyzer| analyzer.model.as_ref());
+        self.model
+            .push(model.map(|model| model.as_bytes().as_slice()));
     }
 
-    pub(crate) fn params(&self) -> [&(dyn ToSql + Sync); 13] {
+    pub(crate) fn params(&self) -> [&(dyn ToSql + Sync); 16] {
         let [id, owner, sha256] = self.keys.params();
         [
             id,
@@ -152,6 +163,9 @@ impl<'a> Jobs<'a> {
             &self.label,
             &self.confidence,
             &self.finished_at,
+            &self.analyzer,
+            &self.analyzer_version,
+            &self.model,
         ]
     }
 }

@@ -8,7 +8,13 @@ use crate::connection::{ConnectError, Fault, fault};
 use postgres::Client;
 
 /// The migrations, oldest first.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_jobs", include_str!("../../../sql/0001_jobs.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_jobs", include_str!("../../../sql/0001_jobs.sql")),
+    (
+        "0002_analyzers",
+        include_str!("../../../sql/0002_analyzers.sql"),
+    ),
+];
 
 /// The key of the advisory lock under which migrations run: "imgsys" in ASCII.
 const LOCK: i64 = 0x696d_6773_7973;

@@ -48,6 +48,9 @@ impl Query {
             min_confidence,
             state,
             name,
+            analyzer,
+            except_version,
+            except_model,
         } = filter;
         if let Some(since) = since {
             let since = self.value(time(*since), Type::TIMESTAMPTZ);
@@ -74,6 +77,21 @@ impl Query {
         if let Some(prefix) = name.as_ref().filter(|prefix| !prefix.is_empty()) {
             let pattern = self.value(prefix_pattern(&text(prefix)), Type::TEXT);
             self.and(&format!("name LIKE {pattern}"));
+        }
+        if let Some(name) = analyzer {
+            let name = self.value(text(name).into_owned(), Type::TEXT);
+            self.and(&format!("analyzer = {name}"));
+        }
+        if let Some(version) = except_version {
+            let version = self.value(text(version).into_owned(), Type::TEXT);
+            self.and(&format!("analyzer_version <> {version}"));
+        }
+        if let Some(model) = except_model {
+            let model = self.value(model.as_bytes().to_vec(), Type::BYTEA);
+            // A job that is done by an analyzer without a model is not done with this one.
+            self.and(&format!(
+                "analyzer IS NOT NULL AND model IS DISTINCT FROM {model}"
+            ));
         }
     }
 
@@ -144,7 +162,8 @@ mod tests {
         migrate(&mut client).unwrap();
         client
             .batch_execute(
-                "INSERT INTO jobs
+                "INSERT INTO jobs (id, server, submitted_at, finished_at, bytes, run, confidence,
+                                   state, priority, sha256, owner, name, label)
                  SELECT gen_random_uuid(), gen_random_uuid(), at, done, 1, run, conf, state, 5,
                         sha256(n::text::bytea), 'local', 'image ' || n, label
                  FROM generate_series(1, 100000) AS n,

@@ -117,6 +117,30 @@ impl Reader {
         records(&rows)
     }
 
+    /// What the runs of a job came to, newest first, those before `before` only: up to `limit`.
+    /// They come with the job, each as if it were the newest.
+    pub async fn runs(
+        &self,
+        job: JobId,
+        before: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<JobRecord>, ReadError> {
+        let sql = format!(
+            "SELECT {} FROM jobs j JOIN predictions p ON p.job_id = j.id
+             WHERE j.id = $1 AND p.run < $2 ORDER BY p.run DESC LIMIT $3",
+            COLUMNS.replace("j.run", "p.run")
+        );
+        let before = before.map_or(i64::MAX, i64::from);
+        let (job, limit) = (job.uuid(), i64::from(limit));
+        let params: [Param<'_>; 3] = [
+            (&job, Type::UUID),
+            (&before, Type::INT8),
+            (&limit, Type::INT8),
+        ];
+        let rows = self.query(&sql, &params).await?;
+        records(&rows)
+    }
+
     /// Whether PostgreSQL answers and has the schema that this program needs.
     pub async fn ping(&self) -> Result<(), ReadError> {
         let rows = self

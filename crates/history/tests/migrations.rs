@@ -84,3 +84,66 @@ fn a_database_that_cannot_hold_every_text_is_refused() {
         "{refused:?}"
     );
 }
+
+/// What the catalogue says of the tables of the history.
+fn schema(client: &mut postgres::Client) -> Vec<String> {
+    let rows = client.query(
+        "SELECT format('%s.%s %s %s', table_name, column_name, data_type, is_nullable)
+         FROM information_schema.columns WHERE table_schema = 'public'
+         UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+         UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid)
+                   FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+         ORDER BY 1",
+        &[],
+    );
+    rows.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+#[test]
+fn what_was_written_under_the_first_schema_is_there_under_this_one() {
+    let server = empty();
+    let mut client = connect(&server.url()).unwrap();
+    let first = include_str!("../../../sql/0001_jobs.sql");
+    client.batch_execute(first).unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE schema_migrations (name text PRIMARY KEY, sql text NOT NULL,
+                                             applied_at timestamptz NOT NULL DEFAULT now());
+             INSERT INTO jobs (id, server, submitted_at, finished_at, bytes, run, confidence, state,
+                               priority, sha256, owner, name, label)
+             SELECT md5(n::text)::uuid, gen_random_uuid(), now(), now(), 1, n % 2, 50, 'done', 5,
+                    sha256(n::text::bytea), 'local', 'image ' || n, 'cat'
+             FROM generate_series(1, 10) AS n;
+             INSERT INTO jobs (id, server, submitted_at, bytes, priority, sha256, owner, name)
+             VALUES (gen_random_uuid(), gen_random_uuid(), now(), 1, 5, sha256(''), 'local', 'new');
+             INSERT INTO predictions (job_id, run, finished_at, queued_us, analysis_us, attempts,
+                                      confidence, state, analyzer, analyzer_version, model, label,
+                                      scores, properties)
+             SELECT j.id, r, now(), 1, 1, 1, 50, 'done', 'version ' || r, '1', sha256(''), 'cat',
+                    '[]', '{\"format\": \"bmp\", \"width\": 1, \"height\": 1}'
+             FROM jobs j, generate_series(0, j.run) AS r",
+        )
+        .unwrap();
+    client
+        .execute(
+            "INSERT INTO schema_migrations (name, sql) VALUES ('0001_jobs', $1)",
+            &[&first],
+        )
+        .unwrap();
+
+    let pending = status(&mut client).unwrap().pending;
+    assert_eq!(migrate(&mut client).unwrap(), pending);
+    let rows = client
+        .query("SELECT run, analyzer, model IS NULL FROM jobs", &[])
+        .unwrap();
+    assert_eq!(rows.len(), 11);
+    for row in rows {
+        let run: Option<i64> = row.get(0);
+        let newest = run.map(|run| format!("version {run}"));
+        assert_eq!(row.get::<_, Option<String>>(1), newest);
+        assert_eq!(row.get::<_, bool>(2), run.is_none());
+    }
+    let fresh = migrated();
+    let mut fresh = connect(&fresh.url()).unwrap();
+    assert_eq!(schema(&mut client), schema(&mut fresh));
+}

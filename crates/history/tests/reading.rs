@@ -6,8 +6,8 @@ mod support;
 
 use imgsys_history::{ReadError, Reader, Writer, connect};
 use imgsys_types::{
-    Analysis, Cursor, HistoryFilter, Job, JobId, JobRecord, JobResult, JobState, Outcome, Owner,
-    Timestamp, arbitrary,
+    Analysis, Analyzer, Cursor, Digest, HistoryFilter, Job, JobId, JobRecord, JobResult, JobState,
+    Outcome, Owner, Timestamp, arbitrary,
 };
 use proptest::{
     option,
@@ -23,6 +23,13 @@ use std::{
 use support::{empty, migrated};
 use tokio::runtime::Runtime;
 
+/// Names of analyzers, and their versions too.
+const ANALYZERS: &[&str] = &["simulated", "onnx", "1"];
+
+fn models() -> Vec<Digest> {
+    vec![Digest::from_bytes([1; 32]), Digest::from_bytes([2; 32])]
+}
+
 const LABELS: &[&str] = &["cat", "dog", "a\\b", "50%_off", ""];
 const NAMES: &[&str] = &[
     "cat.jpg",
@@ -37,13 +44,23 @@ const NAMES: &[&str] = &[
 /// Records that have much in common, so that filters find some and not all.
 fn record() -> impl Strategy<Value = JobRecord> {
     let owner = select(vec!["local", "ann"]).prop_map(|o| o.parse::<Owner>().unwrap());
-    let analysis = (arbitrary::analysis(), select(LABELS), 0_u8..=100).prop_map(
-        |(analysis, label, confidence)| Analysis {
-            label: label.into(),
-            confidence: confidence.into(),
-            ..analysis
-        },
+    let analyzer = (
+        select(ANALYZERS),
+        select(ANALYZERS),
+        option::of(select(models())),
     );
+    let analyzer = analyzer.prop_map(|(name, version, model)| Analyzer {
+        name: name.into(),
+        version: version.into(),
+        model,
+    });
+    let found = (arbitrary::analysis(), analyzer, select(LABELS), 0_u8..=100);
+    let analysis = found.prop_map(|(analysis, analyzer, label, confidence)| Analysis {
+        analyzer,
+        label: label.into(),
+        confidence: confidence.into(),
+        ..analysis
+    });
     let outcome = prop_oneof![
         3 => analysis.prop_map(Outcome::Done),
         1 => arbitrary::outcome().prop_filter("failed", |o| o.state() == JobState::Failed),
@@ -86,15 +103,28 @@ fn filter() -> impl Strategy<Value = HistoryFilter> {
         option::of(0_f64..100.0),
         option::of(arbitrary::state()),
         prefix,
+        (
+            text(ANALYZERS),
+            text(ANALYZERS),
+            option::of(select(models())),
+        ),
     );
     (time(), time(), text(LABELS), rest).prop_map(
-        |(since, until, label, (min_confidence, state, name))| HistoryFilter {
+        |(
+            since,
+            until,
+            label,
+            (min_confidence, state, name, (analyzer, except_version, except_model)),
+        )| HistoryFilter {
             since,
             until,
             label,
             min_confidence,
             state,
             name: name.map(String::from),
+            analyzer,
+            except_version,
+            except_model,
         },
     )
 }

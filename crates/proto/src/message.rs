@@ -29,6 +29,10 @@ pub enum ClientMessage {
     Fetch(JobRequest),
     /// End a job that has not ended yet.
     Cancel(JobRequest),
+    /// Analyse these jobs once more.
+    Reanalyze(Reanalyze),
+    /// Show what the runs of a job came to.
+    Runs(RunsRequest),
     /// Are you there?
     Ping(Request),
 }
@@ -59,6 +63,10 @@ pub enum ServerMessage {
     Image(Image),
     /// Answers `cancel`: the job has ended as failed, with the reason `cancelled`.
     Cancelled(Cancelled),
+    /// Answers `reanalyze`: the runs that were accepted will not be lost.
+    Reanalyzing(Reanalyzing),
+    /// Answers `runs`.
+    Runs(Runs),
     /// Answers `ping`.
     Pong(Request),
     /// The last message of a connection.
@@ -142,6 +150,50 @@ pub struct HistoryRequest {
     /// Which jobs.
     #[serde(default)]
     pub filter: HistoryFilter,
+}
+
+/// Asks for later runs of jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reanalyze {
+    /// The request's number.
+    pub req: u64,
+    /// The jobs and which of their runs, at most [`Reanalyze::MAX`].
+    pub runs: Vec<RunOf>,
+    /// How urgent it is.
+    #[serde(default = "last")]
+    pub priority: Priority,
+}
+
+impl Reanalyze {
+    /// The most runs in a request: so many refusals fit into an answer.
+    pub const MAX: usize = 256;
+}
+
+/// A run of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOf {
+    /// The job.
+    pub job: JobId,
+    /// The run that is wanted, one more than the newest; named, so that it is asked for again
+    /// without harm.
+    pub run: u32,
+}
+
+/// What has been there already must not wait for what comes again.
+fn last() -> Priority {
+    Priority::new(Priority::MAX).unwrap_or_default()
+}
+
+/// Asks what the runs of a job came to, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsRequest {
+    /// The request's number.
+    pub req: u64,
+    /// The job.
+    pub job: JobId,
+    /// Only runs before this one.
+    #[serde(default)]
+    pub before: Option<u32>,
 }
 
 /// Greets a client.
@@ -299,6 +351,42 @@ pub struct Cancelled {
     pub req: u64,
     /// The job.
     pub job: JobId,
+}
+
+/// Which runs were accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reanalyzing {
+    /// The request's number.
+    pub req: u64,
+    /// The jobs whose run will come, or has come already.
+    pub accepted: Vec<JobId>,
+    /// The others.
+    pub refused: Vec<RefusedRun>,
+}
+
+/// A run that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRun {
+    /// The job.
+    pub job: JobId,
+    /// Why, for programs.
+    pub code: ErrorCode,
+    /// Why and what to do, for people.
+    pub text: String,
+}
+
+/// What runs of a job came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Runs {
+    /// The request's number.
+    pub req: u64,
+    /// The job.
+    pub job: JobId,
+    /// The results, newest first.
+    pub results: Vec<JobResult>,
+    /// Whether there are earlier ones, to be asked for with `before`.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// The end of a connection.

@@ -283,7 +283,14 @@ fn ours(kwargs: &Map<String, Value>) -> Option<(Job, u32)> {
     known.insert("size".into(), 0.into());
     known.insert("image_url".into(), "".into());
     let mut arguments: Arguments = serde_json::from_value(Value::Object(known.clone())).ok()?;
-    for optional in ["size", "run", "name", "priority", "submitted_at"] {
+    for optional in [
+        "size",
+        "run",
+        "name",
+        "priority",
+        "submitted_at",
+        "accepted_at",
+    ] {
         let Some(value) = kwargs.get(optional) else {
             continue;
         };

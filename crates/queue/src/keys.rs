@@ -40,6 +40,14 @@ pub fn queued(run: u32) -> String {
     }
 }
 
+/// The run that such a mark is of; `None` if it is an entry's id.
+pub(crate) fn queued_run(mark: &str) -> Option<u32> {
+    match mark.strip_prefix("queued")? {
+        "" => Some(0),
+        later => later.strip_prefix('.')?.parse().ok(),
+    }
+}
+
 /// The id of the Celery task that analyses this run of a job: the job's own id for the submission,
 /// so that `AsyncResult(job)` and Flower find it; one derived from both for later runs.
 #[must_use]
@@ -53,6 +61,14 @@ pub fn task_id(job: JobId, run: u32) -> String {
 
 /// Celery's exchange for events.
 pub(crate) const CELERY_EVENTS: &str = "celeryev";
+
+/// What [`task_id`] made an id of.
+pub(crate) fn run_of_task(id: &str) -> Option<(JobId, u32)> {
+    match id.split_once('.') {
+        None => Some((id.parse().ok()?, 0)),
+        Some((job, run)) => Some((job.parse().ok()?, run.parse().ok()?)),
+    }
+}
 
 /// Kombu's list for a queue at a priority, without a prefix: the steps are 0, 3, 6 and 9, and 0 is
 /// read first.

@@ -4,7 +4,7 @@
 //! each [`ServerEvent::Subscribed`] the server looks for what it has missed.
 
 use crate::{
-    events,
+    events, keys,
     link::{Backoff, Link},
     subscription::{SILENCE, Subscription},
 };
@@ -27,8 +27,8 @@ pub enum ServerEvent {
     Subscribed,
     /// A job of this server has ended.
     Result(Box<JobRecord>),
-    /// These jobs of this server are in the database.
-    Persisted(Vec<JobId>),
+    /// These runs of this server's jobs are in the database.
+    Persisted(Vec<(JobId, u32)>),
     /// Nothing is heard any more, for this reason; [`ServerEvent::Subscribed`] will follow.
     Lost(String),
 }
@@ -126,7 +126,8 @@ async fn subscribe_and_forward(
             events::from_json(message.get_payload_bytes())
                 .map(|record| ServerEvent::Result(Box::new(record)))
         } else {
-            serde_json::from_slice(message.get_payload_bytes()).map(ServerEvent::Persisted)
+            serde_json::from_slice(message.get_payload_bytes())
+                .map(|runs: Vec<String>| ServerEvent::Persisted(persisted(&runs)))
         };
         match event.map(|event| out.try_send(event)) {
             Ok(Ok(())) => {}
@@ -135,4 +136,16 @@ async fn subscribe_and_forward(
             Err(error) => warn!("on {}: {error}", message.get_channel_name()),
         }
     }
+}
+
+/// The runs that these are the task ids of.
+fn persisted(ids: &[String]) -> Vec<(JobId, u32)> {
+    let runs = ids.iter().filter_map(|id| {
+        let run = keys::run_of_task(id);
+        if run.is_none() {
+            warn!(id, "is no run that could be in the database");
+        }
+        run
+    });
+    runs.collect()
 }

@@ -12,7 +12,11 @@ use crate::{
 };
 use imgsys_types::{JobId, JobRecord, Priority, ServerId};
 use redis::{FromRedisValue, RedisResult, ScriptInvocation, cmd, streams::StreamRangeReply};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use tracing::{error, warn};
 
 /// How long Celery's results are kept, unless more is said.
@@ -111,10 +115,11 @@ impl Producer {
     }
 
     /// Sends tasks: for each the event `accepted`, the mark in `open`, and the message.
-    /// A job that is open already is left as it is.
+    /// A job that is open already is left as it is, unless that is of an earlier run.
     pub async fn dispatch(&self, tasks: &[Task]) -> Result<(), QueueError> {
         for (server, tasks) in by_server(tasks, |task| task.job.server) {
             for chunk in tasks.chunks(CHUNK) {
+                let earlier = self.earlier_marks(server, chunk).await?;
                 let mut call = scripts::DISPATCH.prepare_invoke();
                 call.key(self.keys().events()).key(self.keys().open(server));
                 self.lists(&mut call);
@@ -125,6 +130,7 @@ impl Producer {
                     };
                     call.arg(task.job.id.to_string())
                         .arg(keys::queued(task.run))
+                        .arg(earlier.get(&task.job.id).map_or("", String::as_str))
                         .arg(events::to_json(&accepted)?)
                         .arg(list_number(task.job.priority))
                         .arg(task.message()?);
@@ -182,27 +188,75 @@ impl Producer {
         Ok(())
     }
 
-    /// Where these jobs of a server stand, in the same order.
+    /// The marks that earlier runs of these jobs have left, where there are any: the run's end is
+    /// on its way to the database yet, or Redis came back with an older state.
+    async fn earlier_marks(
+        &self,
+        server: ServerId,
+        tasks: &[&Task],
+    ) -> Result<HashMap<JobId, String>, QueueError> {
+        let later: Vec<&&Task> = tasks.iter().filter(|task| task.run > 0).collect();
+        let ids: Vec<JobId> = later.iter().map(|task| task.job.id).collect();
+        let marks = self.marks(server, &ids).await?;
+        let states = self.read_marks(marks.clone()).await?;
+        let mut earlier = HashMap::new();
+        for ((task, mark), state) in later.into_iter().zip(marks).zip(states) {
+            let run = match (&mark, state) {
+                (Some(mark), OpenState::Queued) => keys::queued_run(mark),
+                (_, OpenState::Ended(record)) => record.result.map(|result| result.run),
+                _ => None,
+            };
+            if let Some(mark) = mark.filter(|_| run.is_some_and(|run| run < task.run)) {
+                earlier.insert(task.job.id, mark);
+            }
+        }
+        Ok(earlier)
+    }
+
+    /// Where these runs of a server's jobs stand, in the same order. What is there of an earlier
+    /// run says nothing of a later one.
     pub async fn open_states(
         &self,
         server: ServerId,
-        jobs: &[JobId],
+        runs: &[(JobId, u32)],
     ) -> Result<Vec<OpenState>, QueueError> {
-        let mut states = Vec::with_capacity(jobs.len());
-        for chunk in jobs.chunks(CHUNK) {
-            let mut get = cmd("HMGET");
-            get.arg(self.keys().open(server));
-            for job in chunk {
-                get.arg(job.to_string());
+        let mut states = Vec::with_capacity(runs.len());
+        for chunk in runs.chunks(CHUNK) {
+            let ids: Vec<JobId> = chunk.iter().map(|(job, _)| *job).collect();
+            let marks = self.marks(server, &ids).await?;
+            let found = self.read_marks(marks.clone()).await?;
+            for ((&(_, run), mark), state) in chunk.iter().zip(marks).zip(found) {
+                let of = match &state {
+                    OpenState::Absent => None,
+                    OpenState::Queued => mark.as_deref().and_then(keys::queued_run),
+                    OpenState::Ended(record) => record.result.as_ref().map(|result| result.run),
+                };
+                states.push(if of.is_some_and(|of| of < run) {
+                    OpenState::Absent
+                } else {
+                    state
+                });
             }
-            let marks: Vec<Option<String>> = self
-                .link
-                .query(&get)
-                .await
-                .map_err(QueueError::unavailable("tell which jobs are open"))?;
-            states.extend(self.read_marks(marks).await?);
         }
         Ok(states)
+    }
+
+    /// The marks of these jobs, in the same order.
+    async fn marks(
+        &self,
+        server: ServerId,
+        jobs: &[JobId],
+    ) -> Result<Vec<Option<String>>, QueueError> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut get = cmd("HMGET");
+        get.arg(self.keys().open(server));
+        for job in jobs {
+            get.arg(job.to_string());
+        }
+        let marks = self.link.query(&get).await;
+        marks.map_err(QueueError::unavailable("tell which jobs are open"))
     }
 
     /// What the marks in `open` say; entries are read from the stream.

@@ -17,6 +17,8 @@ pub struct Task {
     pub job: Job,
     /// 0 is the submission; each reanalysis adds one.
     pub run: u32,
+    /// When this run was accepted; for run 0 that is `job.submitted_at`.
+    pub accepted_at: Timestamp,
     /// Where the image is: a `file:` or `http:` URL.
     pub image_url: String,
 }
@@ -41,10 +43,13 @@ pub(crate) struct Arguments {
     pub(crate) priority: Priority,
     #[serde(default = "Timestamp::now")]
     pub(crate) submitted_at: Timestamp,
+    /// Only later runs have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) accepted_at: Option<Timestamp>,
 }
 
 /// The arguments' names in the order in which they may be given without names.
-pub(crate) const ARGUMENTS: [&str; 10] = [
+pub(crate) const ARGUMENTS: [&str; 11] = [
     "job",
     "sha256",
     "size",
@@ -55,6 +60,7 @@ pub(crate) const ARGUMENTS: [&str; 10] = [
     "name",
     "priority",
     "submitted_at",
+    "accepted_at",
 ];
 
 impl From<&Task> for Arguments {
@@ -71,11 +77,17 @@ impl From<&Task> for Arguments {
             name: job.name,
             priority: job.priority,
             submitted_at: job.submitted_at,
+            accepted_at: (task.run > 0).then_some(task.accepted_at),
         }
     }
 }
 
 impl Arguments {
+    /// When the run was accepted.
+    pub(crate) fn accepted_at(&self) -> Timestamp {
+        self.accepted_at.unwrap_or(self.submitted_at)
+    }
+
     pub(crate) fn job(&self) -> Job {
         Job {
             id: self.job,

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{Redis, Worker, dispatch, names, options, reason, task, tasks, until};
-use imgsys_queue::{Cancelled, OpenState, Producer, ServerEvent, listen};
-use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult, ServerId};
+use imgsys_queue::{Cancelled, OpenState, Producer, ServerEvent, events::EventStream, listen};
+use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult, ServerId, Timestamp};
 use redis::Commands;
 use serde_json::Value;
 use std::time::Duration;
@@ -24,9 +24,8 @@ async fn open_states_follow_a_job() {
     let redis = Redis::start();
     let server = ServerId::generate();
     let tasks = tasks(server, "x", 300);
-    let mut jobs: Vec<JobId> = tasks.iter().map(|task| task.job.id).collect();
-    let stranger = JobId::generate();
-    jobs.push(stranger);
+    let mut jobs: Vec<_> = tasks.iter().map(|task| (task.job.id, task.run)).collect();
+    jobs.push((JobId::generate(), 0));
     let producer = dispatch(&redis, &tasks).await;
     let states = producer.open_states(server, &jobs).await.unwrap();
     assert!(
@@ -130,6 +129,87 @@ async fn cancel_ends_a_job_unless_it_has_ended() {
     assert_eq!(cancel(&unknown).await, Cancelled::NotOpen);
 }
 
+/// The next run of a job, accepted now.
+fn next_run(task: &imgsys_queue::Task, image_url: &str) -> imgsys_queue::Task {
+    imgsys_queue::Task {
+        run: task.run + 1,
+        accepted_at: Timestamp::now(),
+        image_url: image_url.to_owned(),
+        ..task.clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn next_run_is_sent_though_the_end_of_the_last_is_not_written_yet() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let mut first = task(server, "x");
+    first.job.submitted_at = Timestamp::from_micros(0);
+    let producer = dispatch(&redis, std::slice::from_ref(&first)).await;
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    until("the first has ended", || redis.ends().len() == 1);
+
+    let second = next_run(&first, "sleep:200");
+    let runs = [(first.job.id, 0), (first.job.id, 1)];
+    let states = producer.open_states(server, &runs).await.unwrap();
+    assert!(matches!(
+        states[..],
+        [OpenState::Ended(_), OpenState::Absent]
+    ));
+    for _ in 0..3 {
+        // Sent again, as if its answer had been lost, it is the same run.
+        producer
+            .dispatch(std::slice::from_ref(&second))
+            .await
+            .unwrap();
+    }
+    let states = producer.open_states(server, &runs[1..]).await.unwrap();
+    assert_eq!(states, [OpenState::Queued]);
+    // Only now comes the persister: it leaves the new mark alone.
+    let mut persister = EventStream::new(&redis.url(), "one").unwrap();
+    let entries = persister.read(100, Duration::ZERO).unwrap();
+    let written: Vec<_> = entries.iter().collect();
+    persister.settle(&written, &[]).unwrap();
+    until("the second has ended", || redis.ends().len() == 2);
+    until("nothing is left", || redis.is_clear());
+    producer.dispatch(&[second]).await.unwrap();
+    assert!(redis.is_clear(), "the run that has ended is not sent again");
+    worker.stop().await;
+    let ends = redis
+        .ends()
+        .into_iter()
+        .map(|record| record.result.unwrap());
+    // The wait is counted from when the run was accepted: 1970, and a moment ago.
+    let an_hour = 3_600_000_000;
+    let ends: Vec<_> = ends.map(|end| (end.run, end.queued_us > an_hour)).collect();
+    assert_eq!(ends, [(0, true), (1, false)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn next_run_takes_the_place_of_a_mark_from_before_redis_was_set_back() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let first = task(server, "x");
+    let producer = dispatch(&redis, std::slice::from_ref(&first)).await;
+    let second = next_run(&first, "x");
+    let runs = [(first.job.id, 1)];
+    let states = producer.open_states(server, &runs).await.unwrap();
+    assert_eq!(states, [OpenState::Absent], "only the first run is there");
+    producer
+        .dispatch(std::slice::from_ref(&second))
+        .await
+        .unwrap();
+    // The first run's message is still there, and comes to nothing.
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    until("nothing is left", || redis.is_clear());
+    worker.stop().await;
+    let runs = redis
+        .ends()
+        .into_iter()
+        .map(|record| record.result.unwrap().run);
+    assert_eq!(runs.collect::<Vec<_>>(), [1]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn late_copy_of_an_earlier_run_does_not_end_the_next() {
     let redis = Redis::start();
@@ -141,11 +221,7 @@ async fn late_copy_of_an_earlier_run_does_not_end_the_next() {
     // Meanwhile its end, which another copy brought about, was written, and the next run began.
     let id = first.job.id.to_string();
     let _: () = redis.connection().hdel(names().open(server), &id).unwrap();
-    let second = imgsys_queue::Task {
-        run: 1,
-        image_url: "sleep:800".to_owned(),
-        ..first
-    };
+    let second = next_run(&first, "sleep:800");
     producer.dispatch(&[second]).await.unwrap();
     until("the second ends", || !redis.ends().is_empty());
     until("nothing is left", || redis.is_clear());
@@ -174,9 +250,15 @@ async fn listener_subscribes_again_after_an_outage_and_skips_nonsense() {
     let mut c = redis.connection();
     let _: i64 = c.publish(names().results(server), "{nonsense").unwrap();
     let _: i64 = c
-        .publish(names().persisted(server), format!("[\"{job}\"]"))
+        .publish(
+            names().persisted(server),
+            format!("[\"{job}\",\"{job}.3\",\"{job}.x\"]"),
+        )
         .unwrap();
-    assert_eq!(next().await, Some(ServerEvent::Persisted(vec![job])));
+    assert_eq!(
+        next().await,
+        Some(ServerEvent::Persisted(vec![(job, 0), (job, 3)]))
+    );
     stop.cancel();
     assert_eq!(next().await, None);
 }

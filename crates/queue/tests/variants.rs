@@ -78,7 +78,7 @@ async fn journey(server_url: &str, worker_url: &str, persister_url: &str, admin:
     let cancelled = producer.cancel(&failed(4)).await.unwrap();
     assert_eq!(cancelled, Cancelled::Cancelled);
     producer.announce(&[failed(5)]).await.unwrap();
-    let asked = [jobs[0].job.id, jobs[5].job.id];
+    let asked = [(jobs[0].job.id, 0), (jobs[5].job.id, 0)];
     let states = producer.open_states(server, &asked).await.unwrap();
     assert_eq!(states[0], OpenState::Queued);
     assert!(matches!(states[1], OpenState::Ended(_)));

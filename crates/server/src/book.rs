@@ -12,7 +12,7 @@ use crate::{
     outbox::Outbox,
     schedule::{Schedule, Turn},
 };
-use imgsys_types::{Digest, Job, JobId, Owner, Timestamp};
+use imgsys_types::{Digest, JobId, Owner, Run, Timestamp};
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -22,7 +22,7 @@ use std::{
 /// A job that is in Redis.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    pub(crate) job: Box<Job>,
+    pub(crate) run: Box<Run>,
     /// Whether Redis has confirmed it: until then nobody may decide about it.
     pub(crate) confirmed: bool,
     pub(crate) since: Instant,
@@ -38,12 +38,16 @@ pub(crate) struct Ended {
     pub(crate) owner: Owner,
     pub(crate) sha256: Digest,
     pub(crate) submitted_at: Timestamp,
+    /// The newest run.
+    run: u32,
     pub(crate) since: Instant,
 }
 
 impl Ended {
-    fn of(job: &Job) -> Self {
+    fn of(run: &Run) -> Self {
+        let job = &run.job;
         Self {
+            run: run.number,
             owner: job.owner.clone(),
             sha256: job.sha256,
             submitted_at: job.submitted_at,
@@ -114,34 +118,46 @@ impl Book {
             })
     }
 
-    /// Takes a newly accepted job.
-    pub(crate) fn add(&mut self, job: Box<Job>, now: Timestamp) {
-        self.note_unfinished(&job);
-        if self.is_fresh(job.id, now) {
-            self.waiting.push(job);
+    /// Takes a newly accepted run.
+    pub(crate) fn add(&mut self, run: Box<Run>, now: Timestamp) {
+        let id = run.job.id;
+        self.note_unfinished(&run);
+        // That a later run was not there before was found out before it was accepted.
+        if run.number > 0 || self.is_fresh(id, now) {
+            self.waiting.push(run);
         } else {
-            self.doubt(job.id);
+            self.doubt(id);
         }
+    }
+
+    /// Whether the newest run of this job is under way, or not known to be in the database.
+    pub(crate) fn holds(&self, id: JobId) -> bool {
+        self.ended.contains_key(&id)
+            || self.sent.contains_key(&id)
+            || self.is_unsure.contains(&id)
+            || self.waiting.contains(id)
     }
 
     /// Takes a job that was in the spool when the server started.
-    pub(crate) fn recover(&mut self, job: &Job, has_ended: bool) {
+    pub(crate) fn recover(&mut self, run: &Run, has_ended: bool) {
         if has_ended {
-            self.ended.insert(job.id, Ended::of(job));
+            self.ended.insert(run.job.id, Ended::of(run));
         } else {
-            self.note_unfinished(job);
-            self.doubt(job.id);
+            self.note_unfinished(run);
+            self.doubt(run.job.id);
         }
     }
 
-    fn note_unfinished(&mut self, job: &Job) {
-        if self.unfinished.insert((job.submitted_at, job.id)) {
+    fn note_unfinished(&mut self, run: &Run) {
+        let job = &run.job;
+        if self.unfinished.insert((run.accepted_at, job.id)) {
             *self.unfinished_of.entry(job.owner.clone()).or_default() += 1;
         }
     }
 
-    fn note_finished(&mut self, job: &Job) {
-        if self.unfinished.remove(&(job.submitted_at, job.id))
+    fn note_finished(&mut self, run: &Run) {
+        let job = &run.job;
+        if self.unfinished.remove(&(run.accepted_at, job.id))
             && let Some(count) = self.unfinished_of.get_mut(&job.owner)
         {
             *count -= 1;
@@ -157,10 +173,10 @@ impl Book {
     }
 
     /// Puts a job in line that is neither in Redis nor in the database.
-    pub(crate) fn send_again(&mut self, job: Box<Job>) {
-        self.settle(job.id);
-        self.sent.remove(&job.id);
-        self.waiting.push(job);
+    pub(crate) fn send_again(&mut self, run: Box<Run>) {
+        self.settle(run.job.id);
+        self.sent.remove(&run.job.id);
+        self.waiting.push(run);
     }
 
     /// Has Redis and the database asked about a job.
@@ -205,11 +221,11 @@ impl Book {
     }
 
     /// Notes that a job is in Redis, or about to be.
-    pub(crate) fn note_sent(&mut self, job: Box<Job>, confirmed: bool, patience: Duration) {
-        self.settle(job.id);
+    pub(crate) fn note_sent(&mut self, run: Box<Run>, confirmed: bool, patience: Duration) {
+        self.settle(run.job.id);
         let since = Instant::now();
-        self.sent.entry(job.id).or_insert(Sent {
-            job,
+        self.sent.entry(run.job.id).or_insert(Sent {
+            run,
             confirmed,
             since,
             overdue_at: since + patience,
@@ -264,17 +280,23 @@ impl Book {
     }
 
     /// Notes that a job has a result, and gives those who wait for it.
-    pub(crate) fn note_ended(&mut self, job: &Job) -> Vec<Arc<Outbox>> {
-        self.settle(job.id);
-        self.waiting.withdraw(job.id);
-        self.sent.remove(&job.id);
-        self.note_finished(job);
-        self.ended.entry(job.id).or_insert_with(|| Ended::of(job));
-        self.take_watchers(job.id)
+    pub(crate) fn note_ended(&mut self, run: &Run) -> Vec<Arc<Outbox>> {
+        let id = run.job.id;
+        self.settle(id);
+        self.waiting.withdraw(id);
+        self.sent.remove(&id);
+        self.note_finished(run);
+        self.ended.entry(id).or_insert_with(|| Ended::of(run));
+        self.take_watchers(id)
     }
 
     pub(crate) fn has_ended(&self, id: JobId) -> bool {
         self.ended.contains_key(&id)
+    }
+
+    /// Whether this job has ended, with this run or an earlier one.
+    pub(crate) fn has_ended_by(&self, id: JobId, run: u32) -> bool {
+        self.ended.get(&id).is_some_and(|ended| ended.run <= run)
     }
 
     /// Jobs that ended at least `age` ago and are not known to be in the database, at most `limit`.

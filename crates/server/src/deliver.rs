@@ -5,7 +5,7 @@ use crate::shared::{Shared, chain, is_same};
 use futures::future::join_all;
 use imgsys_proto::message::JobEnd;
 use imgsys_queue::ServerEvent;
-use imgsys_types::{Job, JobId, JobRecord, JobResult};
+use imgsys_types::{JobId, JobRecord, JobResult, Run};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ pub(crate) async fn run(
         for event in batch.drain(..) {
             match event {
                 ServerEvent::Result(record) => results.push(*record),
-                ServerEvent::Persisted(ids) => persisted.extend(ids),
+                ServerEvent::Persisted(runs) => persisted.extend(runs),
                 ServerEvent::Subscribed => {
                     info!("subscribed to results");
                     // What was published meanwhile went past: ask about all that is under way.
@@ -63,11 +63,11 @@ impl Shared {
             warn!(job = %id, "a result without a result: passed over");
             return;
         };
-        let known = self.book().sent(id).map(|sent| *sent.job.clone());
-        let job = match known {
-            Some(job) => job,
+        let known = self.book().sent(id).map(|sent| *sent.run.clone());
+        let run = match known {
+            Some(run) => run,
             None => match self.store.get(id) {
-                Ok(Some(spooled)) => spooled.job,
+                Ok(Some(spooled)) => spooled.run,
                 // In the database already, or never this server's.
                 Ok(None) => return,
                 Err(problem) => {
@@ -76,30 +76,30 @@ impl Shared {
                 }
             },
         };
-        if !is_same(&job, &record.job) || result.run != 0 {
+        if !is_same(&run.job, &record.job) || result.run < run.number {
             warn!(job = %id, "a result for another owner, image or run: passed over");
             return;
         }
-        self.conclude(&job, result).await;
+        self.conclude(&run, result).await;
     }
 
-    /// Writes a job's end into the spool and tells those who wait for it.
-    pub(crate) async fn conclude(&self, job: &Job, result: JobResult) {
-        match self.store.set_result(job.id, result).await {
-            Ok(Some(standing)) => self.tell(job, standing),
+    /// Writes the end of a job's run into the spool and tells those who wait for it.
+    pub(crate) async fn conclude(&self, run: &Run, result: JobResult) {
+        match self.store.set_result(run.job.id, result).await {
+            Ok(Some(standing)) => self.tell(run, standing),
             Ok(None) => {}
             // The server is about to restart and will find the result in Redis or the database.
-            Err(problem) => error!(job = %job.id, "writing a result: {}", chain(&problem)),
+            Err(problem) => error!(job = %run.job.id, "writing a result: {}", chain(&problem)),
         }
     }
 
-    fn tell(&self, job: &Job, result: JobResult) {
-        self.metrics.note_told(job, &result);
-        let watchers = self.book().note_ended(job);
+    fn tell(&self, run: &Run, result: JobResult) {
+        self.metrics.note_told(run, &result);
+        let watchers = self.book().note_ended(run);
         self.dispatch.notify_one();
         let end = JobEnd {
-            job: job.id,
-            sha256: job.sha256,
+            job: run.job.id,
+            sha256: run.job.sha256,
             result,
         };
         for outbox in watchers {
@@ -109,30 +109,31 @@ impl Shared {
 
     /// Tells the end of a job that the database has, and lets go of it. It goes through the spool
     /// like any other: whoever begins to watch in between finds it there, or finds the job gone.
-    pub(crate) async fn conclude_from_database(&self, job: &Job, result: JobResult) {
-        self.conclude(job, result).await;
+    pub(crate) async fn conclude_from_database(&self, run: &Run, result: JobResult) {
+        let (id, newest) = (run.job.id, result.run);
+        self.conclude(run, result).await;
         let mut book = self.book();
-        if book.has_ended(job.id) {
-            book.note_gone(job.id);
+        if book.has_ended_by(id, newest) {
+            book.note_gone(id);
             drop(book);
-            self.store.remove(vec![job.id]);
+            self.store.remove(vec![id]);
         }
     }
 
-    /// Lets go of jobs that are in the database.
-    fn note_persisted(&self, ids: &[JobId]) {
-        if ids.is_empty() {
+    /// Lets go of jobs whose newest run is in the database.
+    fn note_persisted(&self, runs: &[(JobId, u32)]) {
+        if runs.is_empty() {
             return;
         }
-        let mut gone = Vec::with_capacity(ids.len());
+        let mut gone = Vec::with_capacity(runs.len());
         let mut book = self.book();
-        for &id in ids {
-            if book.has_ended(id) {
+        for &(id, run) in runs {
+            if book.has_ended_by(id, run) {
                 if let Some(after) = book.note_gone(id) {
                     self.metrics.note_persisted(after);
                 }
                 gone.push(id);
-            } else if book.sent(id).is_some() {
+            } else if book.sent(id).is_some_and(|sent| sent.run.number <= run) {
                 // In the database before its result was heard of here: the database tells it.
                 book.doubt(id);
                 self.reconcile.notify_one();

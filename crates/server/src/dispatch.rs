@@ -5,7 +5,7 @@ use crate::{
     shared::{Shared, chain},
 };
 use imgsys_queue::Task;
-use imgsys_types::{Job, JobId};
+use imgsys_types::{JobId, Run};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -66,14 +66,14 @@ impl Dispatcher {
         if turns.is_empty() {
             return false;
         }
-        let jobs = self.jobs(turns);
-        let tasks: Vec<Task> = jobs.iter().map(|job| shared.task(job)).collect();
-        let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+        let runs = self.runs(turns);
+        let tasks: Vec<Task> = runs.iter().map(|run| shared.task(run)).collect();
+        let ids: Vec<JobId> = runs.iter().map(|run| run.job.id).collect();
         {
             // Before Redis has them: a worker may be done before Redis' answer is here.
             let mut book = shared.book();
-            for job in jobs {
-                book.note_sent(Box::new(job), false, shared.config.server.overdue);
+            for run in runs {
+                book.note_sent(Box::new(run), false, shared.config.server.overdue);
             }
         }
         match shared.producer.dispatch(&tasks).await {
@@ -93,19 +93,19 @@ impl Dispatcher {
         true
     }
 
-    fn jobs(&self, turns: Vec<Turn>) -> Vec<Job> {
-        let mut jobs = Vec::with_capacity(turns.len());
+    fn runs(&self, turns: Vec<Turn>) -> Vec<Run> {
+        let mut runs = Vec::with_capacity(turns.len());
         for turn in turns {
             match turn {
-                Turn::Ready(job) => jobs.push(*job),
+                Turn::Ready(run) => runs.push(*run),
                 Turn::Stored(id) => match self.shared.store.get(id) {
-                    Ok(Some(record)) => jobs.push(record.job),
+                    Ok(Some(spooled)) => runs.push(spooled.run),
                     Ok(None) => {}
                     Err(problem) => error!(job = %id, "{}", chain(&problem)),
                 },
             }
         }
-        jobs
+        runs
     }
 
     async fn wait_for_redis(&self) {

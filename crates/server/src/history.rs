@@ -9,14 +9,14 @@ use imgsys_proto::{
     MAX_HEAD, ServerMessage, encode,
     message::{HistoryRequest, JobAnswer, JobRequest, Page},
 };
-use imgsys_store::StoreError;
+use imgsys_store::{Spooled, StoreError};
 use imgsys_types::{Cursor, ErrorCode, HistoryFilter, JobRecord};
 use std::{cmp::Reverse, collections::HashSet};
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
 /// What a page's frame is kept under, so that its other keys have room in the head.
-const PAGE_BYTES: usize = MAX_HEAD - 1024;
+pub(crate) const PAGE_BYTES: usize = MAX_HEAD - 1024;
 
 impl Session {
     /// Answers `history`.
@@ -58,8 +58,9 @@ impl Session {
                 continue;
             }
             // The spool may know of a result that the database does not have yet.
-            match store.get(id)? {
-                Some(newer) if row.result.is_none() => {
+            let run = |record: &JobRecord| record.result.as_ref().map(|result| result.run);
+            match store.get(id)?.map(Spooled::into_record) {
+                Some(newer) if run(&newer) > run(&row) => {
                     if filter.matches(&newer) {
                         jobs.push(newer);
                     }

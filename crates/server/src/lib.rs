@@ -21,6 +21,7 @@ mod http;
 mod metrics;
 mod outbox;
 mod quota;
+mod reanalyze;
 mod reconcile;
 mod requests;
 mod retention;
@@ -187,7 +188,7 @@ async fn open(config: Config, tokens: Tokens) -> Result<Shared, Exit> {
     let opened = tokio::task::spawn_blocking(move || {
         let store = Store::open(options)?;
         let mut book = Book::new(Timestamp::now());
-        store.records(|record| book.recover(&record.job, record.result.is_some()))?;
+        store.records(|spooled| book.recover(&spooled.run, spooled.has_ended()))?;
         Ok::<_, imgsys_store::StoreError>((store, book))
     });
     let opened = opened.await.context("opening the store")?;

@@ -5,7 +5,7 @@ use imgsys_service::{
     http::{LOOK, Probe, Readiness},
     metrics::{By, Gauge, Histogram, IntCounter, IntGauge, Metrics, MetricsError, set},
 };
-use imgsys_types::{ErrorCode, FailureReason, Job, JobResult, Outcome, Timestamp};
+use imgsys_types::{ErrorCode, FailureReason, Job, JobResult, Outcome, Run, Timestamp};
 use rustix::fs::statvfs;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -81,6 +81,7 @@ pub(crate) struct ServerMetrics {
     retries: IntCounter,
     stages: By<Stage, Histogram>,
     pub(crate) dispatched: IntCounter,
+    pub(crate) reanalyses: IntCounter,
     pub(crate) requeued: IntCounter,
     pub(crate) images_removed: IntCounter,
     state: State,
@@ -154,6 +155,10 @@ impl ServerMetrics {
                 ("stage", Stage::name),
                 Stage::ALL,
             )?,
+            reanalyses: all.counter(
+                "imgsys_reanalyses_total",
+                "Later runs of jobs that were accepted",
+            )?,
             dispatched: all.counter("imgsys_dispatched_total", "Tasks put on the queue")?,
             requeued: all.counter(
                 "imgsys_requeued_total",
@@ -188,7 +193,7 @@ impl ServerMetrics {
     }
 
     /// A job's end was told.
-    pub(crate) fn note_told(&self, job: &Job, result: &JobResult) {
+    pub(crate) fn note_told(&self, run: &Run, result: &JobResult) {
         let reason = match &result.outcome {
             Outcome::Done(_) => None,
             Outcome::Failed(failure) => Some(failure.reason),
@@ -206,7 +211,7 @@ impl ServerMetrics {
                 .observe(&Stage::Told, now.since(result.finished_at));
         }
         self.stages
-            .observe(&Stage::Total, now.since(job.submitted_at));
+            .observe(&Stage::Total, now.since(run.accepted_at));
     }
 
     /// A job's row was committed so long after its end was told.

@@ -14,8 +14,8 @@
 use crate::shared::{Shared, chain, is_same};
 use imgsys_history::read::ReadError;
 use imgsys_queue::{OpenState, QueueError};
-use imgsys_store::StoreError;
-use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult};
+use imgsys_store::{Spooled, StoreError};
+use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult, Run};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -115,25 +115,28 @@ impl Shared {
 
     /// Asks Redis, then the database, about these jobs, and does what follows.
     pub(crate) async fn ask(&self, ids: &[JobId]) -> Result<(), Undecided> {
-        let mut records = Vec::with_capacity(ids.len());
+        let mut spooled = Vec::with_capacity(ids.len());
         for &id in ids {
             match self.store.get(id)? {
-                Some(record) => records.push(record),
+                Some(found) => spooled.push(found),
                 None => self.book().settle(id),
             }
         }
-        if records.is_empty() {
+        if spooled.is_empty() {
             return Ok(());
         }
-        let ids: Vec<JobId> = records.iter().map(|record| record.job.id).collect();
-        let states = self.producer.open_states(self.server, &ids).await?;
+        let runs = spooled
+            .iter()
+            .map(|Spooled { run, .. }| (run.job.id, run.number));
+        let runs: Vec<_> = runs.collect();
+        let states = self.producer.open_states(self.server, &runs).await?;
         let mut absent = Vec::new();
         let mut overdue = Vec::new();
-        for (record, state) in records.into_iter().zip(states) {
+        for (spooled, state) in spooled.into_iter().zip(states) {
             match state {
                 OpenState::Ended(event) => self.deliver(*event).await,
-                OpenState::Queued => self.leave(record, &mut overdue).await?,
-                OpenState::Absent => absent.push(record),
+                OpenState::Queued => self.leave(spooled, &mut overdue).await?,
+                OpenState::Absent => absent.push(spooled),
             }
         }
         if !overdue.is_empty() {
@@ -147,48 +150,50 @@ impl Shared {
     /// Redis has the job, unfinished.
     async fn leave(
         &self,
-        record: JobRecord,
+        spooled: Spooled,
         overdue: &mut Vec<imgsys_queue::Task>,
     ) -> Result<(), Undecided> {
-        let id = record.job.id;
-        if record.result.is_some() {
+        let id = spooled.run.job.id;
+        if spooled.has_ended() {
             // Redis came back with an older state, in which the job had not ended yet.
-            self.producer.cancel(&record).await?;
+            self.producer.cancel(&spooled.into_record()).await?;
             self.book().settle(id);
             return Ok(());
         }
         let mut book = self.book();
         if book.is_overdue(id) {
-            overdue.push(self.task(&record.job));
+            overdue.push(self.task(&spooled.run));
         }
         let patience = self.config.server.overdue;
-        book.note_sent(Box::new(record.job), true, patience);
+        book.note_sent(Box::new(spooled.run), true, patience);
         Ok(())
     }
 
-    async fn ask_database(&self, absent: Vec<JobRecord>) -> Result<(), Undecided> {
+    async fn ask_database(&self, absent: Vec<Spooled>) -> Result<(), Undecided> {
         if absent.is_empty() {
             return Ok(());
         }
-        let ids: Vec<JobId> = absent.iter().map(|record| record.job.id).collect();
+        let ids = absent.iter().map(|spooled| spooled.run.job.id);
+        let ids: Vec<JobId> = ids.collect();
         let rows = self.reader.get(&ids).await?;
         let mut rows: HashMap<JobId, JobRecord> =
             rows.into_iter().map(|row| (row.job.id, row)).collect();
         let mut told = Vec::new();
-        for record in absent {
-            let id = record.job.id;
+        for spooled in absent {
+            let run = &spooled.run;
+            let id = run.job.id;
             match rows.remove(&id) {
-                Some(row) if !is_same(&row.job, &record.job) => self.conflict(&record).await,
+                Some(row) if !is_same(&row.job, &run.job) => self.conflict(run).await,
                 Some(JobRecord {
                     result: Some(result),
                     ..
-                }) => self.conclude_from_database(&record.job, result).await,
+                }) if result.run >= run.number => self.conclude_from_database(run, result).await,
                 Some(row) if row.job.server != self.server && !self.is_stale(&row) => {
                     debug!(job = %id, server = %row.job.server, "another server has this job");
                     self.book().doubt(id);
                 }
-                _ if record.result.is_some() => told.push(record),
-                _ => self.book().send_again(Box::new(record.job)),
+                _ if spooled.has_ended() => told.push(spooled.into_record()),
+                _ => self.book().send_again(Box::new(spooled.run)),
             }
         }
         self.dispatch.notify_one();
@@ -209,13 +214,13 @@ impl Shared {
     }
 
     /// The job's id turned out to be taken: it ends here, and leaves no row, for the row is another's.
-    async fn conflict(&self, record: &JobRecord) {
-        let id = record.job.id;
-        warn!(job = %id, owner = %record.job.owner, "the job's id belongs to another job");
+    async fn conflict(&self, run: &Run) {
+        let id = run.job.id;
+        warn!(job = %id, owner = %run.job.owner, "the job's id belongs to another job");
         let detail = "the job's id belongs to another image or owner: submit it under a new id";
         let failure = Failure::new(FailureReason::Conflict, detail);
-        let result = JobResult::failed(0, failure);
-        self.conclude_from_database(&record.job, result).await;
+        let result = JobResult::failed(run.number, failure);
+        self.conclude_from_database(run, result).await;
     }
 
     async fn ask_about_foreign(&self) -> Result<(), Undecided> {

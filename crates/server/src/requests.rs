@@ -8,7 +8,9 @@ use imgsys_proto::{
     ServerMessage,
     message::{Cancelled, Image, JobRequest, QueueStatus, Request, Status},
 };
-use imgsys_types::{ErrorCode, Failure, FailureReason, JobId, JobRecord, JobResult, Timestamp};
+use imgsys_types::{
+    ErrorCode, Failure, FailureReason, JobId, JobRecord, JobResult, Run, Timestamp,
+};
 use std::sync::atomic::Ordering;
 use tracing::{info, warn};
 
@@ -109,21 +111,27 @@ impl Shared {
         const LATER: Cancellation =
             Cancellation::Refused(ErrorCode::Unavailable, "it can't be cancelled right now");
 
-        if record.result.is_some() {
-            return ENDED;
-        }
-        if record.job.server != self.server {
+        let id = record.job.id;
+        let run = match self.store.get(id) {
+            Ok(Some(spooled)) if !spooled.has_ended() => spooled.run,
+            Ok(_) if record.result.is_some() => return ENDED,
+            Ok(_) => Run::submission(record.job),
+            Err(problem) => {
+                warn!(job = %id, "cancelling: {}", chain(&problem));
+                return LATER;
+            }
+        };
+        if run.job.server != self.server {
             let text = "another server has this job: ask it";
             return Cancellation::Refused(ErrorCode::BadRequest, text);
         }
-        let id = record.job.id;
         let detail = "cancelled by the client";
         let failure = Failure::new(FailureReason::Cancelled, detail);
         let ended = JobRecord {
-            result: Some(JobResult::failed(0, failure)),
-            job: record.job,
+            result: Some(JobResult::failed(run.number, failure)),
+            job: run.job.clone(),
         };
-        if self.withdraw(&ended).await {
+        if self.withdraw(&run, &ended).await {
             return Cancellation::Done;
         }
         if self.is_being_sent(id) {
@@ -140,7 +148,7 @@ impl Shared {
             }
             // Neither in line nor in Redis: the database knows, or it is to be sent again.
             Ok(Queue::NotOpen) => match self.ask(&[id]).await {
-                Ok(()) if self.withdraw(&ended).await => Cancellation::Done,
+                Ok(()) if self.withdraw(&run, &ended).await => Cancellation::Done,
                 Ok(()) if self.has_ended(id) => ENDED,
                 Ok(()) => LATER,
                 Err(problem) => {
@@ -156,12 +164,12 @@ impl Shared {
     }
 
     /// Ends a job that was not sent to Redis yet; whether there was such a job.
-    async fn withdraw(&self, ended: &JobRecord) -> bool {
+    async fn withdraw(&self, run: &Run, ended: &JobRecord) -> bool {
         if !self.book().withdraw(ended.job.id) {
             return false;
         }
         if let Some(result) = ended.result.clone() {
-            self.conclude(&ended.job, result).await;
+            self.conclude(run, result).await;
         }
         // Redis has not heard of it: it is announced from here.
         if let Err(problem) = self.producer.announce(std::slice::from_ref(ended)).await {
@@ -175,6 +183,7 @@ impl Shared {
     }
 
     fn has_ended(&self, id: JobId) -> bool {
-        self.book().has_ended(id) || self.book().recent(id).is_some()
+        let book = self.book();
+        book.has_ended(id) || book.recent(id).is_some() && !book.holds(id)
     }
 }

@@ -1,35 +1,42 @@
 //! Which job goes to Redis next: the most urgent first, and among those one of each owner in turn,
 //! so that an owner with ten thousand images does not make another's single image wait.
 
-use imgsys_types::{Job, JobId, Owner, Priority};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use imgsys_types::{JobId, Owner, Priority, Run};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// A job in the schedule. Only the first few carry all that is known of them; the rest is read from
 /// the spool when their turn comes, so that a million waiting jobs fit into memory.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    Ready(Box<Job>),
+    Ready(Box<Run>),
     Stored(JobId),
 }
 
 impl Turn {
     pub(crate) fn id(&self) -> JobId {
         match self {
-            Self::Ready(job) => job.id,
+            Self::Ready(run) => run.job.id,
             Self::Stored(id) => *id,
         }
     }
+}
+
+/// A place in line. A job that left the line and came back, to be analysed once more, has another.
+#[derive(Debug)]
+struct Place {
+    ticket: u64,
+    turn: Turn,
 }
 
 /// The owners of one urgency, in the order in which it is their turn.
 #[derive(Debug, Default)]
 struct Ring {
     turns: VecDeque<Owner>,
-    queues: HashMap<Owner, VecDeque<Turn>>,
+    queues: HashMap<Owner, VecDeque<Place>>,
 }
 
 impl Ring {
-    fn push(&mut self, owner: &Owner, turn: Turn) {
+    fn push(&mut self, owner: &Owner, turn: Place) {
         if let Some(queue) = self.queues.get_mut(owner) {
             queue.push_back(turn);
         } else {
@@ -38,7 +45,7 @@ impl Ring {
         }
     }
 
-    fn pop(&mut self) -> Option<Turn> {
+    fn pop(&mut self) -> Option<Place> {
         let owner = self.turns.pop_front()?;
         let queue = self.queues.get_mut(&owner)?;
         let turn = queue.pop_front();
@@ -55,7 +62,9 @@ impl Ring {
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     rings: BTreeMap<Priority, Ring>,
-    waiting: HashSet<JobId>,
+    /// The tickets of those in line.
+    waiting: HashMap<JobId, u64>,
+    last_ticket: u64,
     ready: usize,
 }
 
@@ -64,25 +73,30 @@ const MAX_READY: usize = 4096;
 
 impl Schedule {
     /// Puts a job in line, unless it is there already.
-    pub(crate) fn push(&mut self, job: Box<Job>) {
-        if !self.waiting.insert(job.id) {
+    pub(crate) fn push(&mut self, run: Box<Run>) {
+        let id = run.job.id;
+        if self.waiting.contains_key(&id) {
             return;
         }
-        let owner = job.owner.clone();
-        let ring = self.rings.entry(job.priority).or_default();
-        if self.ready < MAX_READY {
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        self.waiting.insert(id, ticket);
+        let owner = run.job.owner.clone();
+        let ring = self.rings.entry(run.priority).or_default();
+        let turn = if self.ready < MAX_READY {
             self.ready += 1;
-            ring.push(&owner, Turn::Ready(job));
+            Turn::Ready(run)
         } else {
-            ring.push(&owner, Turn::Stored(job.id));
-        }
+            Turn::Stored(id)
+        };
+        ring.push(&owner, Place { ticket, turn });
     }
 
     /// The job whose turn it is.
     pub(crate) fn pop(&mut self) -> Option<Turn> {
         loop {
             let mut entry = self.rings.first_entry()?;
-            let Some(turn) = entry.get_mut().pop() else {
+            let Some(Place { ticket, turn }) = entry.get_mut().pop() else {
                 entry.remove();
                 continue;
             };
@@ -90,7 +104,9 @@ impl Schedule {
                 self.ready -= 1;
             }
             // A withdrawn job is left in its ring and passed over here.
-            if self.waiting.remove(&turn.id()) {
+            let id = turn.id();
+            if self.waiting.get(&id) == Some(&ticket) {
+                self.waiting.remove(&id);
                 return Some(turn);
             }
         }
@@ -98,7 +114,11 @@ impl Schedule {
 
     /// Takes a job out of line; whether it was in it.
     pub(crate) fn withdraw(&mut self, id: JobId) -> bool {
-        self.waiting.remove(&id)
+        self.waiting.remove(&id).is_some()
+    }
+
+    pub(crate) fn contains(&self, id: JobId) -> bool {
+        self.waiting.contains_key(&id)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -113,10 +133,10 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use imgsys_types::{Digest, ServerId, Timestamp};
+    use imgsys_types::{Digest, Job, ServerId, Timestamp};
 
-    fn job(owner: &str, priority: u8, name: &str) -> Job {
-        Job {
+    fn job(owner: &str, priority: u8, name: &str) -> Run {
+        Run::submission(Job {
             id: JobId::generate(),
             owner: owner.parse().unwrap(),
             sha256: Digest::from_bytes([0; 32]),
@@ -125,13 +145,13 @@ mod tests {
             priority: Priority::new(priority).unwrap(),
             submitted_at: Timestamp::now(),
             server: ServerId::generate(),
-        }
+        })
     }
 
     fn order(schedule: &mut Schedule) -> Vec<String> {
         std::iter::from_fn(|| schedule.pop())
             .map(|turn| match turn {
-                Turn::Ready(job) => job.name,
+                Turn::Ready(run) => run.job.name,
                 Turn::Stored(id) => id.to_string(),
             })
             .collect()
@@ -158,7 +178,7 @@ mod tests {
     fn a_job_is_in_line_once_and_can_leave_it() {
         let mut schedule = Schedule::default();
         let first = job("a", 5, "first");
-        let id = first.id;
+        let id = first.job.id;
         schedule.push(Box::new(first.clone()));
         schedule.push(Box::new(first));
         schedule.push(Box::new(job("a", 5, "second")));
@@ -166,6 +186,26 @@ mod tests {
         assert!(schedule.withdraw(id));
         assert!(!schedule.withdraw(id));
         assert_eq!(order(&mut schedule), ["second"]);
+    }
+
+    #[test]
+    fn a_run_that_was_withdrawn_does_not_come_back_with_the_next() {
+        let mut schedule = Schedule::default();
+        let first = job("a", 5, "first");
+        let next = Run {
+            number: 1,
+            priority: Priority::new(9).unwrap(),
+            ..first.clone()
+        };
+        let id = first.job.id;
+        schedule.push(Box::new(first));
+        assert!(schedule.withdraw(id));
+        schedule.push(Box::new(next.clone()));
+        let Some(Turn::Ready(run)) = schedule.pop() else {
+            panic!("nothing is in line");
+        };
+        assert_eq!(*run, next);
+        assert!(schedule.pop().is_none());
     }
 
     #[test]

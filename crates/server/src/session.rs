@@ -135,6 +135,8 @@ fn needed(message: &ClientMessage) -> Option<(u64, Scope)> {
         ClientMessage::Submit(submit) => Some((submit.req, Scope::Send)),
         ClientMessage::Watch(watch) => Some((watch.req, Scope::Send)),
         ClientMessage::Cancel(request) => Some((request.req, Scope::Send)),
+        ClientMessage::Reanalyze(request) => Some((request.req, Scope::Send)),
+        ClientMessage::Runs(request) => Some((request.req, Scope::History)),
         ClientMessage::History(request) => Some((request.req, Scope::History)),
         ClientMessage::Show(request) | ClientMessage::Fetch(request) => {
             Some((request.req, Scope::History))
@@ -326,6 +328,8 @@ impl Session {
             ClientMessage::Status(request) => self.status(request).await,
             ClientMessage::Fetch(request) => self.fetch(request).await,
             ClientMessage::Cancel(request) => self.cancel(request).await,
+            ClientMessage::Reanalyze(request) => self.reanalyze(request).await,
+            ClientMessage::Runs(request) => self.runs(request).await,
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use imgsys_proto::message::Rejected;
 use imgsys_queue::{Producer, Task};
 use imgsys_service::Config;
 use imgsys_store::{Store, StoreError};
-use imgsys_types::{Digest, ErrorCode, Job, JobId, ServerId};
+use imgsys_types::{Digest, ErrorCode, Job, JobId, Run, ServerId};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Instant,
@@ -35,6 +35,9 @@ pub(crate) struct Shared {
     pub(crate) reconcile: Notify,
     pub(crate) connections: AtomicUsize,
     pub(crate) small_images: Arc<Semaphore>,
+    /// Held while later runs are accepted: what the database says of a job's newest run must hold
+    /// until the next one is in the spool.
+    pub(crate) reanalyses: tokio::sync::Mutex<()>,
     pub(crate) started: Instant,
 }
 
@@ -68,6 +71,7 @@ impl Shared {
             reconcile: Notify::new(),
             connections: AtomicUsize::new(0),
             small_images: Arc::new(Semaphore::new(SMALL_IMAGES_KIB)),
+            reanalyses: tokio::sync::Mutex::default(),
             started: Instant::now(),
         })
     }
@@ -88,12 +92,16 @@ impl Shared {
         }
     }
 
-    /// The task that analyses a job for the first time.
-    pub(crate) fn task(&self, job: &Job) -> Task {
+    /// The task of a run.
+    pub(crate) fn task(&self, run: &Run) -> Task {
         Task {
-            image_url: self.image_url(&job.sha256),
-            job: job.clone(),
-            run: 0,
+            image_url: self.image_url(&run.job.sha256),
+            job: Job {
+                priority: run.priority,
+                ..run.job.clone()
+            },
+            run: run.number,
+            accepted_at: run.accepted_at,
         }
     }
 }

@@ -10,8 +10,8 @@ use imgsys_proto::{
     FrameReader, ReadError, ServerMessage,
     message::{Accepted, JobEnd, SendBody, Submit},
 };
-use imgsys_store::{self as store, Image, SMALL_IMAGE, StoreError, Upload};
-use imgsys_types::{ErrorCode, Job, JobRecord, Timestamp, clean_name};
+use imgsys_store::{self as store, Image, SMALL_IMAGE, Spooled, StoreError, Upload};
+use imgsys_types::{ErrorCode, Job, Run, Timestamp, clean_name};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -198,7 +198,7 @@ impl Session {
                 self.begin(&submit, job, duplicate);
                 quota.spend();
             }
-            Ok(store::Accepted::Same(record)) => self.resume(&submit, *record),
+            Ok(store::Accepted::Same(spooled)) => self.resume(&submit, &spooled),
             Ok(store::Accepted::Conflict) => {
                 self.refuse(req, &submit, Refusal::new(ErrorCode::Conflict, CONFLICT));
             }
@@ -229,26 +229,27 @@ impl Session {
             self.outbox.owe(job.id);
             book.watch(job.id, &self.outbox);
         }
-        book.add(Box::new(job), Timestamp::now());
+        book.add(Box::new(Run::submission(job)), Timestamp::now());
         drop(book);
         shared.dispatch.notify_one();
         shared.reconcile.notify_one();
     }
 
     /// The same job again, which is still in the spool.
-    fn resume(self: &Arc<Self>, submit: &Submit, record: JobRecord) {
-        self.answer_accepted(submit, true, record.job.submitted_at);
+    fn resume(self: &Arc<Self>, submit: &Submit, spooled: &Spooled) {
+        let job = &spooled.run.job;
+        self.answer_accepted(submit, true, job.submitted_at);
         if !submit.watch {
             return;
         }
-        if let Some(result) = record.result {
+        if let Some(result) = spooled.end() {
             self.outbox.end(&JobEnd {
-                job: record.job.id,
-                sha256: record.job.sha256,
-                result,
+                job: job.id,
+                sha256: job.sha256,
+                result: result.clone(),
             });
         } else {
-            self.watch_spooled(record.job.id);
+            self.shared.watch_spooled(job.id, &self.outbox);
         }
     }
 
@@ -281,7 +282,7 @@ impl Session {
 const CONFLICT: &str = "the job's id belongs to another image or owner: submit it under a new id";
 
 /// What a client is told of the store's troubles: never more than it needs.
-fn refusal(problem: &StoreError) -> Refusal {
+pub(crate) fn refusal(problem: &StoreError) -> Refusal {
     let (code, text) = match problem {
         StoreError::DigestMismatch { .. } => (
             ErrorCode::DigestMismatch,

@@ -1,6 +1,7 @@
 //! Who waits for which job.
 
 use crate::{
+    outbox::Outbox,
     session::Session,
     shared::{Shared, chain, refuse},
 };
@@ -26,10 +27,36 @@ pub(crate) enum LookUpError {
 impl Shared {
     /// A job as it stands: from the spool, else from the database.
     pub(crate) async fn record(&self, id: JobId) -> Result<Option<JobRecord>, LookUpError> {
-        if let Some(record) = self.store.get(id)? {
-            return Ok(Some(record));
+        if let Some(spooled) = self.store.get(id)? {
+            return Ok(Some(spooled.into_record()));
         }
         Ok(self.reader.get(&[id]).await?.pop())
+    }
+
+    /// Watches a job that was in the spool a moment ago.
+    pub(crate) fn watch_spooled(&self, id: JobId, outbox: &Arc<Outbox>) {
+        outbox.owe(id);
+        self.book().watch(id, outbox);
+        // It may have ended before it was watched. If it is told by somebody else in this moment,
+        // it is not watched any more, and not told twice.
+        match self.store.get(id) {
+            Ok(Some(spooled)) => {
+                if let Some(result) = spooled.end()
+                    && self.book().unwatch(id, outbox)
+                {
+                    outbox.end(&JobEnd {
+                        job: id,
+                        sha256: spooled.run.job.sha256,
+                        result: result.clone(),
+                    });
+                }
+            }
+            Ok(None) | Err(_) => {
+                if self.book().unwatch(id, outbox) {
+                    outbox.look_up(id);
+                }
+            }
+        }
     }
 }
 
@@ -49,7 +76,7 @@ impl Session {
         let mut unknown = Vec::new();
         for id in request.jobs {
             match self.shared.store.get(id) {
-                Ok(Some(record)) if record.job.owner == self.owner => spooled.push(id),
+                Ok(Some(found)) if found.run.job.owner == self.owner => spooled.push(id),
                 Ok(Some(_)) => unknown.push(id),
                 Ok(None) => elsewhere.push(id),
                 Err(problem) => {
@@ -77,7 +104,7 @@ impl Session {
         let answer = Watching { req, unknown };
         self.outbox.send(&ServerMessage::Watching(answer));
         for id in spooled {
-            self.watch_spooled(id);
+            self.shared.watch_spooled(id, &self.outbox);
         }
         for row in found {
             self.watch_row(&row);
@@ -89,34 +116,6 @@ impl Session {
             return Ok(Vec::new());
         }
         self.shared.reader.get(ids).await
-    }
-
-    /// Watches a job that was in the spool a moment ago.
-    pub(crate) fn watch_spooled(self: &Arc<Self>, id: JobId) {
-        self.outbox.owe(id);
-        self.shared.book().watch(id, &self.outbox);
-        // It may have ended before it was watched. If it is told by somebody else in this moment,
-        // it is not watched any more, and not told twice.
-        match self.shared.store.get(id) {
-            Ok(Some(JobRecord { result: None, .. })) => {}
-            Ok(Some(JobRecord {
-                job,
-                result: Some(result),
-            })) => {
-                if self.shared.book().unwatch(id, &self.outbox) {
-                    self.outbox.end(&JobEnd {
-                        job: id,
-                        sha256: job.sha256,
-                        result,
-                    });
-                }
-            }
-            Ok(None) | Err(_) => {
-                if self.shared.book().unwatch(id, &self.outbox) {
-                    self.outbox.look_up(id);
-                }
-            }
-        }
     }
 
     /// Watches a job that is in the database.

@@ -98,6 +98,13 @@ async fn write_file(
 
 /// Finds out how a job ended, in the spool or the database, and puts it into the outbox.
 async fn look_up(shared: &Arc<Shared>, outbox: &Arc<Outbox>, job: JobId) {
+    if let Ok(Some(spooled)) = shared.store.get(job)
+        && !spooled.has_ended()
+    {
+        // It is analysed once more, and that is now what the client is owed.
+        shared.watch_spooled(job, outbox);
+        return;
+    }
     match shared.record(job).await {
         Ok(Some(JobRecord {
             job,

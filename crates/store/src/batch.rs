@@ -1,14 +1,14 @@
 //! What one commit does to the tables, the image files and the index.
 
 use crate::{
-    Accepted, StoreError,
+    Accepted, Spooled, StoreError,
     error::{database, io_error},
     images::Images,
     store::Shared,
     tables::{self, KNOWN, META, SPENT, SPOOL, UNPROVEN},
     upload::Staged,
 };
-use imgsys_types::{Digest, Job, JobId, JobRecord, JobResult, Owner};
+use imgsys_types::{Digest, Job, JobId, JobResult, Owner, Run};
 use redb::{ReadableTable, Table, WriteTransaction};
 use std::{
     collections::{HashMap, HashSet},
@@ -83,40 +83,68 @@ impl<'a> Batch<'a> {
     }
 
     pub(crate) fn accept(&mut self, job: Job, image: Staged) -> Done<Accepted> {
-        if let Some((_, record)) = self.record(job.id)? {
-            let same = record.job.owner == job.owner && record.job.sha256 == job.sha256;
-            return Ok(if same {
-                Accepted::Same(Box::new(record))
-            } else {
-                Accepted::Conflict
-            });
+        if let Some(there) = self.there_already(&job)? {
+            return Ok(there);
         }
         let known_key = tables::known_key(&job.sha256, &job.owner);
         let came = !matches!(image, Staged::Known);
         if !self.bring_in(&job, &known_key, image)? {
             return Ok(Accepted::NotKnown);
         }
-        let key = tables::spool_key(&job.owner, job.submitted_at, job.id);
-        let record = JobRecord { job, result: None };
-        let value = tables::encode(&record)?;
-        let JobRecord { job, .. } = record;
         let duplicate = self.make_known(&known_key, job.size)?;
-        self.put(&key, &value)?;
-        if self.written.contains(&job.sha256) {
-            self.unproven.push(key);
-        }
-        if let Some(needed) = self.in_question.get_mut(&job.sha256) {
-            *needed = true;
-        }
         if came {
             let day = tables::day_of(job.submitted_at);
             *self.spent.entry((job.owner.clone(), day)).or_default() += job.size;
         }
+        let run = Run::submission(job);
+        self.insert(&Spooled { run, result: None })?;
+        Ok(Accepted::New { duplicate })
+    }
+
+    /// Takes a job into the spool once more, if its image is still here.
+    pub(crate) fn rerun(&mut self, spooled: &Spooled) -> Done<Accepted> {
+        let job = &spooled.run.job;
+        if let Some(there) = self.there_already(job)? {
+            return Ok(there);
+        }
+        let known_key = tables::known_key(&job.sha256, &job.owner);
+        if !self.bring_in(job, &known_key, Staged::Known)? {
+            return Ok(Accepted::NotKnown);
+        }
+        self.insert(spooled)?;
+        Ok(Accepted::New { duplicate: true })
+    }
+
+    fn there_already(&self, job: &Job) -> Done<Option<Accepted>> {
+        let Some((_, spooled)) = self.spooled(job.id)? else {
+            return Ok(None);
+        };
+        let there = &spooled.run.job;
+        let same = there.owner == job.owner && there.sha256 == job.sha256;
+        Ok(Some(if same {
+            Accepted::Same(Box::new(spooled))
+        } else {
+            Accepted::Conflict
+        }))
+    }
+
+    /// Puts a job that is not in the spool into it.
+    fn insert(&mut self, spooled: &Spooled) -> Done<()> {
+        let job = &spooled.run.job;
+        if let Some(needed) = self.in_question.get_mut(&job.sha256) {
+            *needed = true;
+        }
+        let key = tables::spool_key(&job.owner, job.submitted_at, job.id);
+        self.put(&key, &tables::encode(spooled)?)?;
         // Before the commit, so that the rest of the batch sees it. Readers find no record yet
         // and take the job for unknown, which it is.
         let mut index = self.shared.index_mut();
         index.insert(&job.owner, job.submitted_at, job.id);
-        Ok(Accepted::New { duplicate })
+        drop(index);
+        if self.written.contains(&job.sha256) {
+            self.unproven.push(key);
+        }
+        Ok(())
     }
 
     /// Sees to it that the image's file is there; `false` if nobody brought it.
@@ -170,15 +198,16 @@ impl<'a> Batch<'a> {
     }
 
     pub(crate) fn set_result(&mut self, job: JobId, result: JobResult) -> Done<Option<JobResult>> {
-        let Some((key, mut record)) = self.record(job)? else {
+        let Some((key, mut spooled)) = self.spooled(job)? else {
             return Ok(None);
         };
-        if record.result.is_none() {
-            record.result = Some(result);
-            let value = tables::encode(&record)?;
+        // What an earlier run came to is no end of this one.
+        if !spooled.has_ended() && result.run >= spooled.run.number {
+            spooled.result = Some(result);
+            let value = tables::encode(&spooled)?;
             self.put(&key, &value)?;
         }
-        Ok(record.result)
+        Ok(spooled.end().cloned())
     }
 
     /// From here on it is noted for which of these images a job is accepted.
@@ -239,13 +268,13 @@ impl<'a> Batch<'a> {
         Ok(Applied::Changes { unproven })
     }
 
-    fn record(&self, job: JobId) -> Done<Option<(Vec<u8>, JobRecord)>> {
+    fn spooled(&self, job: JobId) -> Done<Option<(Vec<u8>, Spooled)>> {
         let Some(key) = self.shared.index().key(job) else {
             return Ok(None);
         };
         let value = self.spool.get(key.as_slice()).map_err(database(DOING))?;
-        let record = value.map(|value| tables::decode(job, value.value()));
-        Ok(record.transpose()?.map(|record| (key, record)))
+        let spooled = value.map(|value| tables::decode(job, value.value()));
+        Ok(spooled.transpose()?.map(|spooled| (key, spooled)))
     }
 
     /// Whether it was known already.

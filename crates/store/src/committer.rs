@@ -5,7 +5,7 @@
 //! under: nobody else adds, replaces or removes an image file or an entry of the index.
 
 use crate::{
-    Accepted, StoreError,
+    Accepted, Spooled, StoreError,
     batch::{Applied, Batch},
     error::database,
     store::Shared,
@@ -39,6 +39,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 #[derive(Debug)]
 pub(crate) enum Op {
     Accept(Box<(Job, Staged)>, Reply<Accepted>),
+    Rerun(Box<Spooled>, Reply<Accepted>),
     SetResult(Box<(JobId, JobResult)>, Reply<Option<JobResult>>),
     Remove(Vec<JobId>),
     Flush(Reply<()>),
@@ -227,6 +228,7 @@ fn apply(batch: &mut Batch<'_>, op: Op) -> Result<Answer, StoreError> {
             let (job, image) = *accept;
             Answer::Accept(reply, of_one(batch.accept(job, image))?)
         }
+        Op::Rerun(spooled, reply) => Answer::Accept(reply, of_one(batch.rerun(&spooled))?),
         Op::SetResult(result, reply) => {
             let (job, result) = *result;
             let stands = of_one(batch.set_result(job, result))?;

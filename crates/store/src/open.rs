@@ -171,7 +171,7 @@ fn drop_unproven(transaction: &WriteTransaction, images: &Images) -> Result<(), 
         let Some(value) = spool.get(key).map_err(database(OPENING))? else {
             continue;
         };
-        let job = tables::decode_entry(key, value.value())?.job;
+        let job = tables::decode_entry(key, value.value())?.run.job;
         drop(value);
         if let Entry::Vacant(entry) = cut_short.entry(job.sha256) {
             entry.insert(!images.is_intact(&job.sha256, job.size)?);

@@ -26,7 +26,7 @@ impl Store {
         let unused = spawn_blocking(move || {
             let mut unused: HashSet<_> = images.into_iter().collect();
             let unreadable = store.records(|record| {
-                unused.remove(&record.job.sha256);
+                unused.remove(&record.run.job.sha256);
             })?;
             // Whose image is it? Better to keep all.
             Ok::<_, StoreError>(if unreadable == 0 {

@@ -12,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use imgsys_types::{
-    Cursor, Digest, HistoryFilter, Job, JobId, JobRecord, JobResult, Owner, ServerId,
+    Cursor, Digest, HistoryFilter, Job, JobId, JobRecord, JobResult, Owner, Run, ServerId,
 };
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::{
@@ -39,6 +39,40 @@ pub enum Image {
     Upload(Upload),
 }
 
+/// A job in the spool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spooled {
+    /// The job, and which of its runs this is.
+    pub run: Run,
+    /// The newest result that is known. Of a reanalysis under way it is that of the run before.
+    pub result: Option<JobResult>,
+}
+
+impl Spooled {
+    /// What the run came to, once it has ended.
+    #[must_use]
+    pub fn end(&self) -> Option<&JobResult> {
+        // A submission may turn out to be one of long ago, which has been analysed again since.
+        let result = self.result.as_ref();
+        result.filter(|result| result.run >= self.run.number)
+    }
+
+    /// Whether the run has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.end().is_some()
+    }
+
+    /// The job as the history shows it.
+    #[must_use]
+    pub fn into_record(self) -> JobRecord {
+        JobRecord {
+            job: self.run.job,
+            result: self.result,
+        }
+    }
+}
+
 /// What became of a job that was to be accepted.
 #[derive(Debug)]
 pub enum Accepted {
@@ -48,7 +82,7 @@ pub enum Accepted {
         duplicate: bool,
     },
     /// It was in the spool already, with this owner and digest.
-    Same(Box<JobRecord>),
+    Same(Box<Spooled>),
     /// Its id is in the spool with another owner or digest.
     Conflict,
     /// The owner has not sent this image before, or its file is gone: its bytes are needed.
@@ -148,8 +182,17 @@ impl Store {
             .await
     }
 
-    /// The job's record, if it is in the spool.
-    pub fn get(&self, job: JobId) -> Result<Option<JobRecord>, StoreError> {
+    /// Accepts a later run of a job that left the spool with this result: returns when that is on
+    /// disk. [`Accepted::NotKnown`] says that the image is not here any more.
+    pub async fn rerun(&self, run: Run, last: JobResult) -> Result<Accepted, StoreError> {
+        self.0.shared.check_health()?;
+        let result = Some(last);
+        let spooled = Box::new(Spooled { run, result });
+        self.ask(|reply| Op::Rerun(spooled, reply)).await
+    }
+
+    /// The job, if it is in the spool.
+    pub fn get(&self, job: JobId) -> Result<Option<Spooled>, StoreError> {
         let shared = &self.0.shared;
         let Some(key) = shared.index().key(job) else {
             return Ok(None);
@@ -161,8 +204,9 @@ impl Store {
         record.transpose()
     }
 
-    /// Keeps a job's result, unless it has one: the first stands. Returns the one that stands,
-    /// on disk, or `None` if the job is not in the spool.
+    /// Keeps what a job's run came to, unless that is known: the first result stands. Returns the
+    /// one that stands, on disk, or `None` if the job is not in the spool, or if neither this
+    /// result nor any other is of its run.
     pub async fn set_result(
         &self,
         job: JobId,
@@ -209,13 +253,13 @@ impl Store {
     /// Walks over all records as they are now, owner by owner, oldest first. Records that can't
     /// be read are logged and left out; returns how many there were of them. This reads the
     /// whole spool: it belongs on a blocking thread.
-    pub fn records(&self, mut each: impl FnMut(JobRecord)) -> Result<usize, StoreError> {
+    pub fn records(&self, mut each: impl FnMut(Spooled)) -> Result<usize, StoreError> {
         self.0.shared.read(SPOOL, "reading the spool", |spool| {
             let mut unreadable = 0;
             for entry in spool.iter()? {
                 let (key, value) = entry?;
                 match readable(key.value(), value.value()) {
-                    Some(record) => each(record),
+                    Some(spooled) => each(spooled),
                     None => unreadable += 1,
                 }
             }
@@ -249,7 +293,8 @@ impl Store {
                     break;
                 }
                 let (key, value) = entry?;
-                match readable(key.value(), value.value()) {
+                let spooled = readable(key.value(), value.value());
+                match spooled.map(Spooled::into_record) {
                     Some(record) if filter.matches(&record) => records.push(record),
                     _ => {}
                 }
@@ -299,7 +344,7 @@ impl Store {
 }
 
 /// The record, unless it can't be read: one must not keep the others from being shown.
-fn readable(key: &[u8], value: &[u8]) -> Option<JobRecord> {
+fn readable(key: &[u8], value: &[u8]) -> Option<Spooled> {
     tables::decode_entry(key, value)
         .inspect_err(|error| tracing::error!(%error, "left out a record of the spool"))
         .ok()

@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `spool` | owner, 0, time of submission, job id | [`JobRecord`] in CBOR |
+//! | `spool` | owner, 0, time of submission, job id | [`Spooled`] in CBOR |
 //! | `known` | digest, owner | the image's size in bytes |
 //! | `spent` | owner | day (UTC, since 1970), and the bytes of images that came on it |
 //! | `meta` | `server` | the server's id |
@@ -11,9 +11,13 @@
 //! An owner's jobs lie in the order of the history's pages, so that a page is a range. The
 //! digest comes first in `known`, so that all owners of an image lie together.
 
-use crate::{StoreError, error::database};
-use imgsys_types::{Cursor, Digest, HistoryFilter, JobId, JobRecord, Owner, Timestamp};
+use crate::{Spooled, StoreError, error::database};
+use imgsys_types::{
+    Cursor, Digest, HistoryFilter, Job, JobId, JobResult, Owner, Priority, Run, Timestamp,
+};
 use redb::{ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 pub(crate) const SPOOL: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("spool");
 pub(crate) const KNOWN: TableDefinition<'_, &[u8], u64> = TableDefinition::new("known");
@@ -79,28 +83,65 @@ pub(crate) const fn day_of(time: Timestamp) -> i64 {
     time.as_micros().div_euclid(86_400_000_000)
 }
 
-pub(crate) fn encode(record: &JobRecord) -> Result<Vec<u8>, StoreError> {
-    let mut value = Vec::with_capacity(512);
-    ciborium::into_writer(record, &mut value).map_err(|error| StoreError::Corrupt {
-        job: record.job.id,
-        reason: error.to_string(),
-    })?;
-    Ok(value)
+/// A value of `spool`. That of a submission is what it was before there were other runs.
+#[derive(Serialize, Deserialize)]
+struct Value<'a> {
+    job: Cow<'a, Job>,
+    result: Option<Cow<'a, JobResult>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rerun: Option<Rerun>,
 }
 
-pub(crate) fn decode(job: JobId, value: &[u8]) -> Result<JobRecord, StoreError> {
-    let corrupt = |reason: String| StoreError::Corrupt { job, reason };
-    let record: JobRecord =
+/// What tells a later run from the submission.
+#[derive(Serialize, Deserialize)]
+struct Rerun {
+    number: u32,
+    priority: Priority,
+    accepted_at: Timestamp,
+}
+
+pub(crate) fn encode(spooled: &Spooled) -> Result<Vec<u8>, StoreError> {
+    let run = &spooled.run;
+    let value = Value {
+        job: Cow::Borrowed(&run.job),
+        result: spooled.result.as_ref().map(Cow::Borrowed),
+        rerun: (run.number > 0).then_some(Rerun {
+            number: run.number,
+            priority: run.priority,
+            accepted_at: run.accepted_at,
+        }),
+    };
+    let mut bytes = Vec::with_capacity(512);
+    ciborium::into_writer(&value, &mut bytes).map_err(|error| StoreError::Corrupt {
+        job: run.job.id,
+        reason: error.to_string(),
+    })?;
+    Ok(bytes)
+}
+
+pub(crate) fn decode(id: JobId, value: &[u8]) -> Result<Spooled, StoreError> {
+    let corrupt = |reason: String| StoreError::Corrupt { job: id, reason };
+    let value: Value<'_> =
         ciborium::from_reader(value).map_err(|error| corrupt(error.to_string()))?;
-    if record.job.id == job {
-        Ok(record)
-    } else {
-        Err(corrupt(format!("it is of job {}", record.job.id)))
+    let job = value.job.into_owned();
+    if job.id != id {
+        return Err(corrupt(format!("it is of job {}", job.id)));
     }
+    let run = match value.rerun {
+        None => Run::submission(job),
+        Some(rerun) => Run {
+            job,
+            number: rerun.number,
+            priority: rerun.priority,
+            accepted_at: rerun.accepted_at,
+        },
+    };
+    let result = value.result.map(Cow::into_owned);
+    Ok(Spooled { run, result })
 }
 
 /// An entry of `spool`; the job's id is taken from the key.
-pub(crate) fn decode_entry(key: &[u8], value: &[u8]) -> Result<JobRecord, StoreError> {
+pub(crate) fn decode_entry(key: &[u8], value: &[u8]) -> Result<Spooled, StoreError> {
     let (_, _, job) = parse_spool_key(key).ok_or(StoreError::CorruptSpool { what: "key" })?;
     decode(job, value)
 }
@@ -171,7 +212,19 @@ mod tests {
 
         #[test]
         fn records_and_key_lists_come_back(record in job_record(), more in owner()) {
-            prop_assert_eq!(decode(record.job.id, &encode(&record).unwrap()).unwrap(), record.clone());
+            let mut run = Run::submission(record.job.clone());
+            let submission = Spooled { run: run.clone(), result: record.result.clone() };
+            // What was written before there were other runs is read as it was meant.
+            let mut before = Vec::new();
+            ciborium::into_writer(&record, &mut before).unwrap();
+            prop_assert_eq!(decode(record.job.id, &before).unwrap(), submission.clone());
+            run.number = 7;
+            run.priority = Priority::new(9).unwrap();
+            run.accepted_at = Timestamp::from_micros(1);
+            for spooled in [submission, Spooled { run, result: record.result.clone() }] {
+                let bytes = encode(&spooled).unwrap();
+                prop_assert_eq!(decode(record.job.id, &bytes).unwrap(), spooled);
+            }
             let keys = [&record.job.owner, &more]
                 .map(|owner| spool_key(owner, record.job.submitted_at, record.job.id));
             let list = encode_keys(&keys);

@@ -63,7 +63,7 @@ async fn a_full_disk_refuses_images_and_nothing_else() {
         assert!(!kept.is_empty());
         // What was accepted is there, and can be finished and removed.
         let mut ids = Vec::new();
-        store.records(|record| ids.push(record.job.id)).unwrap();
+        store.records(|record| ids.push(record.run.job.id)).unwrap();
         assert_eq!(ids.len(), kept.len());
         for &id in &ids {
             let stands = store.set_result(id, result("too full")).await.unwrap();
@@ -92,7 +92,9 @@ async fn a_full_disk_refuses_images_and_nothing_else() {
         assert!(matches!(accepted, Ok(Accepted::New { .. })), "{accepted:?}");
         fs::remove_file(store.image_path(&job.sha256)).unwrap();
         let mut left = Vec::new();
-        store.records(|record| left.push(record.job.id)).unwrap();
+        store
+            .records(|record| left.push(record.run.job.id))
+            .unwrap();
         store.remove(left);
         store.flush().await.unwrap();
     }

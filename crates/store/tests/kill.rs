@@ -138,7 +138,7 @@ fn nothing_accepted_is_lost_by_kill_9() {
         let store = Store::open(options(dir.path(), durability(seed))).unwrap();
         for (id, sha256) in &accepted {
             let record = store.get(*id).unwrap().unwrap();
-            assert_eq!(record.job.sha256, *sha256);
+            assert_eq!(record.run.job.sha256, *sha256);
             assert!(store.knows(&owner, sha256).unwrap());
         }
         for sha256 in &begun {
@@ -147,7 +147,7 @@ fn nothing_accepted_is_lost_by_kill_9() {
         let mut spooled = 0;
         let unreadable = store.records(|record| {
             spooled += 1;
-            assert!(has_whole_image(&store, &record.job.sha256));
+            assert!(has_whole_image(&store, &record.run.job.sha256));
         });
         assert_eq!((unreadable.unwrap(), spooled), (0, store.len()));
         for id in &finished {

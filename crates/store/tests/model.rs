@@ -6,9 +6,10 @@ mod common;
 
 use bytes::Bytes;
 use common::{digest, noise, open, owner, result};
-use imgsys_store::{Accepted, Image, SMALL_IMAGE, Store};
+use imgsys_store::{Accepted, Image, SMALL_IMAGE, Spooled, Store};
 use imgsys_types::{
-    Cursor, HistoryFilter, Job, JobId, JobRecord, JobState, Owner, Priority, ServerId, Timestamp,
+    Cursor, HistoryFilter, Job, JobId, JobRecord, JobState, Owner, Priority, Run, ServerId,
+    Timestamp,
 };
 use proptest::{collection::vec, option, prelude::*};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ enum Step {
         how: How,
     },
     SetResult(u8, u8),
+    /// A job that is gone from the spool comes back, to be analysed again.
+    Rerun(u8, u32),
     Remove(Vec<u8>),
     Reopen,
 }
@@ -48,6 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
             |(id, owner, image, time, how)| Step::Accept { id, owner, image, time, how }
         ),
         4 => (id.clone(), any::<u8>()).prop_map(|(id, result)| Step::SetResult(id, result)),
+        2 => (id.clone(), 1..3u32).prop_map(|(id, number)| Step::Rerun(id, number)),
         2 => vec(id, 0..4).prop_map(Step::Remove),
         1 => Just(Step::Reopen),
     ]
@@ -59,7 +63,7 @@ fn job_id(id: u8) -> JobId {
 
 #[derive(Debug, Default)]
 struct Model {
-    spool: BTreeMap<JobId, JobRecord>,
+    spool: BTreeMap<JobId, Spooled>,
     known: BTreeSet<(Owner, usize)>,
 }
 
@@ -67,7 +71,8 @@ impl Model {
     /// What accepting comes to: `new`, `duplicate`, `same`, `conflict` or `not known`.
     fn accept(&mut self, job: &Job, image: usize, brought: bool) -> &'static str {
         if let Some(found) = self.spool.get(&job.id) {
-            let same = (&found.job.owner, found.job.sha256) == (&job.owner, job.sha256);
+            let found = &found.run.job;
+            let same = (&found.owner, found.sha256) == (&job.owner, job.sha256);
             return if same { "same" } else { "conflict" };
         }
         let known = self.known.contains(&(job.owner.clone(), image));
@@ -75,8 +80,8 @@ impl Model {
             return "not known";
         }
         self.known.insert((job.owner.clone(), image));
-        let (job, result) = (job.clone(), None);
-        self.spool.insert(job.id, JobRecord { job, result });
+        let run = Run::submission(job.clone());
+        self.spool.insert(job.id, Spooled { run, result: None });
         if known { "duplicate" } else { "new" }
     }
 
@@ -84,9 +89,9 @@ impl Model {
         let mut page: Vec<_> = self
             .spool
             .values()
+            .map(|spooled| spooled.clone().into_record())
             .filter(|record| record.job.owner == *owner && filter.matches(record))
             .filter(|record| after.is_none_or(|after| Cursor::of(record) < after))
-            .cloned()
             .collect();
         page.sort_by_key(|record| std::cmp::Reverse(Cursor::of(record)));
         page
@@ -141,9 +146,35 @@ async fn take(store: Store, model: &mut Model, step: Step, images: &[Vec<u8>]) -
             let mut given = result(&detail.to_string());
             given.finished_at = Timestamp::from_micros(0);
             let stands = store.set_result(job_id(id), given.clone()).await.unwrap();
-            let record = model.spool.get_mut(&job_id(id));
-            let expected = record.map(|record| record.result.get_or_insert(given).clone());
+            let expected = model.spool.get_mut(&job_id(id)).and_then(|spooled| {
+                if spooled.run.number == 0 {
+                    Some(spooled.result.get_or_insert(given).clone())
+                } else {
+                    None
+                }
+            });
             assert_eq!(stands, expected);
+        }
+        Step::Rerun(id, number) => {
+            let Some(ended) = model.spool.get(&job_id(id)).cloned() else {
+                return store;
+            };
+            let last = ended.result.unwrap_or_else(|| result("ended"));
+            let run = Run {
+                number,
+                accepted_at: Timestamp::from_micros(9),
+                ..ended.run
+            };
+            let there = store.rerun(run.clone(), last.clone()).await.unwrap();
+            assert!(matches!(there, Accepted::Same(_)), "{there:?}");
+            store.remove(vec![run.job.id]);
+            let taken = store.rerun(run.clone(), last.clone()).await.unwrap();
+            assert!(matches!(taken, Accepted::New { .. }), "{taken:?}");
+            let spooled = Spooled {
+                run,
+                result: Some(last),
+            };
+            model.spool.insert(job_id(id), spooled);
         }
         Step::Remove(ids) => {
             let ids: Vec<_> = ids.into_iter().map(job_id).collect();
@@ -167,7 +198,7 @@ fn compare(store: &Store, model: &Model, images: &[Vec<u8>]) {
     }
     let mut records = Vec::new();
     assert_eq!(store.records(|record| records.push(record)).unwrap(), 0);
-    records.sort_by_key(|record| record.job.id);
+    records.sort_by_key(|spooled: &Spooled| spooled.run.job.id);
     assert_eq!(records, model.spool.values().cloned().collect::<Vec<_>>());
     for owner in OWNERS.map(owner) {
         for (number, image) in images.iter().enumerate() {

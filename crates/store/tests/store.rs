@@ -35,7 +35,7 @@ async fn image_and_record_are_there_after_opening_again() {
 
             let store = open(dir.path());
             assert_eq!(store.server_id(), server);
-            assert_eq!(store.get(job.id).unwrap().unwrap().job, job);
+            assert_eq!(store.get(job.id).unwrap().unwrap().run.job, job);
             assert!(store.knows(&job.owner, &job.sha256).unwrap());
             assert_eq!(fs::read(store.image_path(&job.sha256)).unwrap(), image);
         }
@@ -97,7 +97,7 @@ async fn the_same_id_is_the_same_job_or_a_conflict() {
         let Accepted::Same(record) = accept(&store, &later, image).await else {
             panic!("not the same");
         };
-        assert_eq!(record.job, first);
+        assert_eq!(record.run.job, first);
         assert!(record.result.is_some());
     }
     let other_owner = Job {
@@ -131,7 +131,7 @@ async fn the_same_job_sixty_four_times_at_once_is_one_job() {
     for task in tasks.collect::<Vec<_>>() {
         match task.await.unwrap() {
             Accepted::New { .. } => new += 1,
-            Accepted::Same(record) => assert_eq!(record.job, job),
+            Accepted::Same(record) => assert_eq!(record.run.job, job),
             other => panic!("{other:?}"),
         }
     }

@@ -235,15 +235,33 @@ pub fn filter() -> impl Strategy<Value = HistoryFilter> {
         option::of(NORMAL),
         option::of(state()),
         option::of(any::<String>()),
+        option::of(any::<String>()),
+        option::of(any::<String>()),
+        option::of(digest()),
     )
         .prop_map(
-            |(since, until, label, min_confidence, state, name)| HistoryFilter {
+            |(
                 since,
                 until,
                 label,
                 min_confidence,
                 state,
                 name,
+                analyzer,
+                except_version,
+                except_model,
+            )| {
+                HistoryFilter {
+                    since,
+                    until,
+                    label,
+                    min_confidence,
+                    state,
+                    name,
+                    analyzer,
+                    except_version,
+                    except_model,
+                }
             },
         )
 }

@@ -67,6 +67,10 @@ codes! {
     UnknownJob = "unknown_job",
     /// The job has ended; there is nothing to cancel.
     AlreadyFinished = "already_finished",
+    /// The job has not ended yet; there is nothing to do anew.
+    NotFinished = "not_finished",
+    /// The server does not keep the job's image any more.
+    ImageMissing = "image_missing",
     /// The request's values make no sense; the text says which.
     BadRequest = "bad_request",
     /// Not allowed: no token, a wrong one, or one without the scope.
@@ -114,6 +118,8 @@ impl ErrorCode {
             | Self::Conflict
             | Self::UnknownJob
             | Self::AlreadyFinished
+            | Self::NotFinished
+            | Self::ImageMissing
             | Self::BadRequest
             | Self::NotAllowed
             | Self::Other => false,

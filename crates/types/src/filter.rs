@@ -1,6 +1,6 @@
 //! What to show of the history.
 
-use crate::{JobId, JobRecord, JobState, Timestamp};
+use crate::{Analysis, Digest, JobId, JobRecord, JobState, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Which jobs of an owner to show: all conditions that are set must hold.
@@ -24,6 +24,15 @@ pub struct HistoryFilter {
     /// Whose name begins so.
     #[serde(default)]
     pub name: Option<String>,
+    /// Analysed by an analyzer of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analyzer: Option<String>,
+    /// Analysed, but not by this version of its analyzer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub except_version: Option<String>,
+    /// Analysed, but not with the model of this SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub except_model: Option<Digest>,
 }
 
 /// A number written as a float or as an integer: some languages can't tell 50.0 from 50.
@@ -68,19 +77,19 @@ impl HistoryFilter {
             Some(Done(analysis)) => Some(analysis),
             _ => None,
         };
+        let found = |holds: &dyn Fn(&Analysis) -> bool| analysis.is_some_and(holds);
         self.since.is_none_or(|since| job.submitted_at >= since)
             && self.until.is_none_or(|until| job.submitted_at < until)
             && self.state.is_none_or(|state| record.state() == state)
+            && (self.name.as_ref()).is_none_or(|prefix| job.name.starts_with(prefix.as_str()))
+            && (self.label.as_ref()).is_none_or(|label| found(&|found| found.label == *label))
+            && (self.min_confidence).is_none_or(|least| found(&|found| found.confidence >= least))
+            && (self.analyzer.as_ref())
+                .is_none_or(|name| found(&|found| found.analyzer.name == *name))
+            && (self.except_version.as_ref())
+                .is_none_or(|version| found(&|found| found.analyzer.version != *version))
             && self
-                .name
-                .as_ref()
-                .is_none_or(|prefix| job.name.starts_with(prefix.as_str()))
-            && self
-                .label
-                .as_ref()
-                .is_none_or(|label| analysis.is_some_and(|found| found.label == *label))
-            && self
-                .min_confidence
-                .is_none_or(|least| analysis.is_some_and(|found| found.confidence >= least))
+                .except_model
+                .is_none_or(|model| found(&|found| found.analyzer.model != Some(model)))
     }
 }

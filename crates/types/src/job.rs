@@ -69,6 +69,32 @@ pub struct Job {
     pub server: ServerId,
 }
 
+/// A run of a job, as a server has accepted it: the submission, or one of the reanalyses after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The job, as it was submitted.
+    pub job: Job,
+    /// 0 is the submission; each reanalysis adds one.
+    pub number: u32,
+    /// How urgent this run is.
+    pub priority: Priority,
+    /// When this run was accepted, by the server's clock.
+    pub accepted_at: Timestamp,
+}
+
+impl Run {
+    /// The first run of a job.
+    #[must_use]
+    pub const fn submission(job: Job) -> Self {
+        Self {
+            number: 0,
+            priority: job.priority,
+            accepted_at: job.submitted_at,
+            job,
+        }
+    }
+}
+
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

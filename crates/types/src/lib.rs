@@ -5,7 +5,7 @@
 //! | [`ids`] | [`JobId`], [`ServerId`], [`Digest`], [`Owner`] |
 //! | [`hash`] | [`PerceptualHash`], by which images that look alike are found |
 //! | [`time`] | [`Timestamp`], microseconds since 1970 |
-//! | [`job`] | [`Job`] (what was accepted), [`JobResult`] (what became of it), [`JobRecord`] (both) |
+//! | [`job`] | [`Job`] (what was accepted), [`Run`] (of which there may be several), [`JobResult`] (what became of one), [`JobRecord`] (job and result) |
 //! | [`analysis`] | [`Analysis`], [`Analyzer`] |
 //! | [`properties`] | [`Properties`], [`Exif`] |
 //! | [`failure`] | [`Failure`] and its stable [`FailureReason`] |
@@ -37,7 +37,7 @@ pub use failure::{Failure, FailureReason};
 pub use filter::{Cursor, HistoryFilter};
 pub use hash::PerceptualHash;
 pub use ids::{Digest, IdError, JobId, Owner, ServerId};
-pub use job::{Job, JobRecord, JobResult, JobState, Outcome, Priority};
+pub use job::{Job, JobRecord, JobResult, JobState, Outcome, Priority, Run};
 pub use limits::Limits;
 pub use properties::{Color, Exif, Exposure, Gps, Properties, Scalar};
 pub use time::Timestamp;

@@ -75,12 +75,13 @@ impl World {
                 server: self.server,
             },
             run: 0,
+            accepted_at: Timestamp::now(),
         }
     }
 
     /// The results of these tasks, once all have ended.
     async fn results(&self, tasks: &[Task]) -> Vec<JobResult> {
-        let jobs: Vec<JobId> = tasks.iter().map(|task| task.job.id).collect();
+        let jobs: Vec<_> = tasks.iter().map(|task| (task.job.id, task.run)).collect();
         let begun = Instant::now();
         loop {
             let states = self.producer.open_states(self.server, &jobs).await.unwrap();

@@ -1,6 +1,6 @@
 //! `imgsys history`
 
-use super::print;
+use super::{print, runs};
 use crate::{
     caller::Caller,
     cli::History,
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: History, context: Context) -> Result<Exit, ClientE
     let screen = &context.screen;
     let mut caller = Caller::new(&context);
     let mut printer = Printer::new(&args, screen);
-    let filter = args.filter();
+    let filter = args.filter.wire();
     let mut left = if args.all { u64::MAX } else { args.limit };
     let mut after = None;
     let (mut shown, mut warned) = (0_u64, false);
@@ -38,7 +38,13 @@ pub(crate) async fn run(args: History, context: Context) -> Result<Exit, ClientE
             screen.error("warning: the server can't reach its database; only jobs that it still holds are shown");
         }
         let jobs = page.jobs.get(..limit as usize).unwrap_or(&page.jobs);
-        printer.page(jobs)?;
+        if args.all_runs {
+            for record in jobs {
+                printer.page(&runs::all(&mut caller, record.clone()).await?)?;
+            }
+        } else {
+            printer.page(jobs)?;
+        }
         shown += jobs.len() as u64;
         left -= (jobs.len() as u64).min(left);
         if screen.is_closed() || page.next.is_none() {
@@ -56,7 +62,7 @@ pub(crate) async fn run(args: History, context: Context) -> Result<Exit, ClientE
     Ok(Exit::Ok)
 }
 
-async fn fetch(
+pub(super) async fn fetch(
     caller: &mut Caller<'_>,
     limit: u32,
     after: Option<Cursor>,
@@ -76,11 +82,20 @@ async fn fetch(
     }
 }
 
+/// What is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Table,
+    Json,
+    Csv,
+}
+
 /// Prints pages in one of three forms.
 struct Printer<'a> {
     screen: &'a Screen,
-    json: bool,
-    csv: bool,
+    form: Form,
+    /// Whether to say which run a result is of.
+    runs: bool,
     table: Table,
     header_due: bool,
 }
@@ -99,15 +114,19 @@ impl<'a> Printer<'a> {
         ];
         Self {
             screen,
-            json: args.json,
-            csv: args.csv,
+            form: match (args.json, args.csv) {
+                (true, _) => Form::Json,
+                (false, true) => Form::Csv,
+                (false, false) => Form::Table,
+            },
+            runs: args.all_runs,
             table: Table::new(columns),
             header_due: !args.json,
         }
     }
 
     fn page(&mut self, jobs: &[JobRecord]) -> Result<(), ClientError> {
-        if self.json {
+        if self.form == Form::Json {
             let lines: Result<String, _> = jobs
                 .iter()
                 .map(|record| json_line(&Line::from(record)))
@@ -116,7 +135,7 @@ impl<'a> Printer<'a> {
                 lines.map_err(|error| ClientError::Plain(format!("writing JSON: {error}")))?;
             return print(self.screen, &lines);
         }
-        if self.csv {
+        if self.form == Form::Csv {
             return self.csv(jobs);
         }
         let mut lines = String::new();
@@ -127,7 +146,7 @@ impl<'a> Printer<'a> {
             lines.push_str(&self.table.header(self.screen));
         }
         for record in jobs {
-            lines.push_str(&self.table.row(&row(record), self.screen));
+            lines.push_str(&self.table.row(&row(record, self.runs), self.screen));
         }
         print(self.screen, &lines)
     }
@@ -151,11 +170,15 @@ impl<'a> Printer<'a> {
 
     /// A CSV file has a header even if it has no rows.
     fn end(&mut self) -> Result<(), ClientError> {
-        if self.csv { self.csv(&[]) } else { Ok(()) }
+        if self.form == Form::Csv {
+            self.csv(&[])
+        } else {
+            Ok(())
+        }
     }
 }
 
-fn row(record: &JobRecord) -> Vec<Cell> {
+fn row(record: &JobRecord, runs: bool) -> Vec<Cell> {
     let dash = || "-".to_owned();
     let (paint, label, confidence, note) =
         match record.result.as_ref().map(|result| &result.outcome) {
@@ -168,6 +191,10 @@ fn row(record: &JobRecord) -> Vec<Cell> {
             ),
             Some(Outcome::Failed(failure)) => (Paint::Red, dash(), dash(), failure.to_string()),
         };
+    let note = match &record.result {
+        Some(result) if runs => format!("run {} {note}", result.run),
+        _ => note,
+    };
     let time = record
         .result
         .as_ref()

@@ -1,6 +1,6 @@
 //! `imgsys show`
 
-use super::{listing, print, print_json};
+use super::{listing, print, print_json, runs};
 use crate::{
     caller::Caller,
     cli::Show,
@@ -17,17 +17,28 @@ use std::time::Duration;
 
 /// Shows all that is known of a job.
 pub(crate) async fn run(args: Show, context: Context) -> Result<Exit, ClientError> {
-    let record = fetch(&mut Caller::new(&context), args.job).await?;
-    if args.json {
-        print_json(&context.screen, &Line::from(&record))?;
+    let mut caller = Caller::new(&context);
+    let record = fetch(&mut caller, args.job).await?;
+    let records = if args.all_runs {
+        runs::all(&mut caller, record).await?
     } else {
-        print(&context.screen, &listing(&pairs(&record)))?;
+        vec![record]
+    };
+    for (number, record) in records.iter().enumerate() {
+        if args.json {
+            print_json(&context.screen, &Line::from(record))?;
+            continue;
+        }
+        if number > 0 {
+            print(&context.screen, "\n")?;
+        }
+        print(&context.screen, &listing(&pairs(record)))?;
     }
     Ok(Exit::Ok)
 }
 
 /// Asks for a job.
-async fn fetch(caller: &mut Caller<'_>, job: JobId) -> Result<JobRecord, ClientError> {
+pub(super) async fn fetch(caller: &mut Caller<'_>, job: JobId) -> Result<JobRecord, ClientError> {
     match caller
         .call(|req| ClientMessage::Show(JobRequest { req, job }))
         .await?

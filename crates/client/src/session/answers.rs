@@ -24,6 +24,8 @@ impl Session {
             | ServerMessage::Status(_)
             | ServerMessage::Image(_)
             | ServerMessage::Cancelled(_)
+            | ServerMessage::Reanalyzing(_)
+            | ServerMessage::Runs(_)
             | ServerMessage::Pong(_)
             | ServerMessage::Goodbye(_) => {}
         }

@@ -165,6 +165,7 @@ fn every_shape_has_its_table() {
             ".result.result.outcome.done.properties.exif.gps",
         ),
         ("Failure", "result-failed", ".result.result.outcome.failed"),
+        ("RefusedRun", "reanalyzing", ".reanalyzing.refused[0]"),
     ] {
         let message = fixture(file);
         let mut all = places(&message).into_iter();
@@ -176,17 +177,16 @@ fn every_shape_has_its_table() {
             &place,
         );
     }
-    let history = fixture("history");
-    let mut all = places(&history).into_iter();
-    let place = all
-        .find(|place| told(&history, place) == ".history.filter")
-        .unwrap();
-    hold::<ClientMessage>(
-        section(part, "### `HistoryFilter`"),
-        "HistoryFilter",
-        &history,
-        &place,
-    );
+    for (shape, file, path) in [
+        ("HistoryFilter", "history", ".history.filter"),
+        ("RunOf", "reanalyze", ".reanalyze.runs[0]"),
+    ] {
+        let message = fixture(file);
+        let mut all = places(&message).into_iter();
+        let place = all.find(|place| told(&message, place) == path).unwrap();
+        let table = section(part, &format!("### `{shape}`"));
+        hold::<ClientMessage>(table, shape, &message, &place);
+    }
 }
 
 #[test]

@@ -196,17 +196,20 @@ impl EventStream {
                 .arg(CLOSE)
                 .arg(1)
                 .arg(self.keys.open(server));
-            for (job, entry) in ended {
+            for Ended { job, entry, .. } in ended {
                 pipeline.arg(job.to_string()).arg(entry);
             }
         }
         for (server, ended) in by_server(written.iter().copied()) {
-            let jobs: Vec<String> = ended.iter().map(|(job, _)| format!("\"{job}\"")).collect();
-            let jobs = format!("[{}]", jobs.join(","));
+            let runs = ended
+                .iter()
+                .map(|ended| keys::task_id(ended.job, ended.run));
+            let runs: Vec<String> = runs.map(|run| format!("\"{run}\"")).collect();
+            let runs = format!("[{}]", runs.join(","));
             pipeline
                 .cmd("PUBLISH")
                 .arg(self.keys.persisted(server))
-                .arg(jobs);
+                .arg(runs);
         }
         let reply = pipeline.query(self.connection(DOING)?);
         let replies: Vec<RedisResult<Value>> = self.answered(DOING, reply)?;
@@ -371,19 +374,28 @@ fn unavailable(doing: &'static str, source: RedisError) -> StreamError {
     StreamError::Unavailable { doing, source }
 }
 
-/// The jobs that these entries ended, and which entry ended each, by server.
-fn by_server<'a>(
-    entries: impl Iterator<Item = &'a Entry>,
-) -> BTreeMap<ServerId, Vec<(JobId, &'a str)>> {
+/// A run of a job, and the entry that ended it.
+struct Ended<'a> {
+    job: JobId,
+    run: u32,
+    entry: &'a str,
+}
+
+/// The runs that these entries ended, by server.
+fn by_server<'a>(entries: impl Iterator<Item = &'a Entry>) -> BTreeMap<ServerId, Vec<Ended<'a>>> {
     let mut servers: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for entry in entries {
         if let Ok(JobRecord {
             job,
-            result: Some(_),
+            result: Some(result),
         }) = &entry.event
         {
-            let ended = servers.entry(job.server).or_default();
-            ended.push((job.id, entry.id.as_str()));
+            let ended: &mut Vec<_> = servers.entry(job.server).or_default();
+            ended.push(Ended {
+                job: job.id,
+                run: result.run,
+                entry: &entry.id,
+            });
         }
     }
     servers

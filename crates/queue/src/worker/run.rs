@@ -81,7 +81,7 @@ impl Shared {
             outcome,
             worker: Some(self.options.name.clone()),
             attempts: started.attempt,
-            queued_us: micros(taken_at.since(started.task.arguments.submitted_at)),
+            queued_us: micros(taken_at.since(started.task.arguments.accepted_at())),
             analysis_us: micros(clock.elapsed()),
             finished_at: Timestamp::now(),
         };

@@ -204,6 +204,7 @@ fn spawn(dir: &TempDir, extra: &[String]) -> Child {
 
 /// A job of this server, which the analyzer treats as the image URL says.
 pub fn task(server: ServerId, image_url: &str) -> Task {
+    let now = Timestamp::now();
     Task {
         job: Job {
             id: JobId::generate(),
@@ -212,10 +213,11 @@ pub fn task(server: ServerId, image_url: &str) -> Task {
             name: "it's a cat.jpg".to_owned(),
             size: 12_345,
             priority: Priority::default(),
-            submitted_at: Timestamp::now(),
+            submitted_at: now,
             server,
         },
         run: 0,
+        accepted_at: now,
         image_url: image_url.to_owned(),
     }
 }

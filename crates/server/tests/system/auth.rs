@@ -8,9 +8,9 @@ use assert_cmd::Command;
 use imgsys_local::Stack;
 use imgsys_proto::{
     ClientMessage, ServerMessage,
-    message::{HistoryRequest, JobRequest, Watch},
+    message::{HistoryRequest, JobRequest, Reanalyze, RunOf, RunsRequest, Watch},
 };
-use imgsys_types::{ErrorCode, HistoryFilter};
+use imgsys_types::{ErrorCode, HistoryFilter, Priority};
 use std::{io::Read, io::Write, net::TcpStream, path::Path};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -136,6 +136,11 @@ async fn owners_see_only_what_is_theirs() {
         ClientMessage::Show(request),
         ClientMessage::Fetch(request),
         ClientMessage::Cancel(request),
+        ClientMessage::Runs(RunsRequest {
+            req: 1,
+            job: image.job,
+            before: None,
+        }),
     ] {
         match bert.ask(&message).await {
             ServerMessage::Rejected(rejected) => assert_eq!(rejected.code, ErrorCode::UnknownJob),
@@ -148,6 +153,21 @@ async fn owners_see_only_what_is_theirs() {
     };
     match bert.ask(&ClientMessage::Watch(watch)).await {
         ServerMessage::Watching(watching) => assert_eq!(watching.unknown, [image.job]),
+        other => panic!("unexpected: {other:?}"),
+    }
+    let again = Reanalyze {
+        req: 2,
+        runs: vec![RunOf {
+            job: image.job,
+            run: 1,
+        }],
+        priority: Priority::default(),
+    };
+    match bert.ask(&ClientMessage::Reanalyze(again)).await {
+        ServerMessage::Reanalyzing(answer) => {
+            assert_eq!(answer.accepted, []);
+            assert_eq!(answer.refused[0].code, ErrorCode::UnknownJob);
+        }
         other => panic!("unexpected: {other:?}"),
     }
     let history = ClientMessage::History(HistoryRequest {

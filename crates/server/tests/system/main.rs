@@ -13,3 +13,4 @@ mod journey;
 mod kills;
 mod ledger;
 mod limits;
+mod reanalyze;

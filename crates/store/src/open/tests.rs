@@ -109,7 +109,7 @@ async fn after_a_failed_flush_nothing_is_accepted_until_it_is_opened_anew() {
     store.close().await;
 
     let store = Store::open(options(dir.path())).unwrap();
-    assert_eq!(store.get(kept.id).unwrap().unwrap().job, kept);
+    assert_eq!(store.get(kept.id).unwrap().unwrap().run.job, kept);
     let accepted = store.accept(lost, image()).await.unwrap();
     assert!(matches!(accepted, Accepted::New { .. } | Accepted::Same(_)));
 }

@@ -4,7 +4,8 @@ use imgsys_proto::{
     ClientMessage, ServerMessage,
     message::{
         Accepted, Cancelled, Goodbye, Hello, HistoryRequest, Image, JobAnswer, JobEnd, JobRequest,
-        Page, QueueStatus, Rejected, Request, SendBody, Status, Submit, Watch, Watching, Welcome,
+        Page, QueueStatus, Reanalyze, Reanalyzing, RefusedRun, Rejected, Request, RunOf, Runs,
+        RunsRequest, SendBody, Status, Submit, Watch, Watching, Welcome,
     },
 };
 use imgsys_types::{
@@ -215,18 +216,41 @@ pub(crate) fn client() -> Vec<Fixture<ClientMessage>> {
         req: 2,
         jobs: vec![job_id(), other_job_id()],
     });
-    let history = M::History(HistoryRequest {
-        req: 3,
-        limit: 50,
-        after: Some(cursor()),
-        filter: HistoryFilter {
-            since: Some(Timestamp::from_micros(1_763_900_000_000_000)),
-            until: Some(submitted_at()),
-            label: Some("tabby cat".into()),
-            min_confidence: Some(62.5),
-            state: Some(JobState::Done),
-            name: Some("photos/".into()),
-        },
+    // As it was before there was more to choose by.
+    let filter = HistoryFilter {
+        since: Some(Timestamp::from_micros(1_763_900_000_000_000)),
+        until: Some(submitted_at()),
+        label: Some("tabby cat".into()),
+        min_confidence: Some(62.5),
+        state: Some(JobState::Done),
+        name: Some("photos/".into()),
+        ..HistoryFilter::default()
+    };
+    let history = |filter| {
+        M::History(HistoryRequest {
+            req: 3,
+            limit: 50,
+            after: Some(cursor()),
+            filter,
+        })
+    };
+    let short = history(filter.clone());
+    let history = history(HistoryFilter {
+        analyzer: Some("simulated".into()),
+        except_version: Some("2".into()),
+        except_model: Some(sha256()),
+        ..filter
+    });
+    let run = |job, run| RunOf { job, run };
+    let reanalyze = M::Reanalyze(Reanalyze {
+        req: 9,
+        runs: vec![run(job_id(), 2), run(other_job_id(), 1)],
+        priority: priority(),
+    });
+    let runs = M::Runs(RunsRequest {
+        req: 10,
+        job: job_id(),
+        before: Some(2),
     });
     vec![
         fixture("hello", hello),
@@ -238,10 +262,13 @@ pub(crate) fn client() -> Vec<Fixture<ClientMessage>> {
         },
         fixture("watch", watch),
         fixture("history", history),
+        fixture("history-short", short),
         fixture("show", M::Show(job_request(4))),
         fixture("status", M::Status(Request { req: 5 })),
         fixture("fetch", M::Fetch(job_request(6))),
         fixture("cancel", M::Cancel(job_request(7))),
+        fixture("reanalyze", reanalyze),
+        fixture("runs", runs),
         fixture("ping", M::Ping(Request { req: 8 })),
     ]
 }
@@ -272,6 +299,28 @@ fn rejected() -> ServerMessage {
         code: ErrorCode::DiskFull,
         text: "the server's disk is full; try again later".into(),
         retry_after_ms: Some(5_000),
+    })
+}
+
+fn reanalyzing() -> ServerMessage {
+    let refused = RefusedRun {
+        job: other_job_id(),
+        code: ErrorCode::ImageMissing,
+        text: "the image is not kept any more".into(),
+    };
+    ServerMessage::Reanalyzing(Reanalyzing {
+        req: 9,
+        accepted: vec![job_id()],
+        refused: vec![refused],
+    })
+}
+
+fn runs() -> ServerMessage {
+    ServerMessage::Runs(Runs {
+        req: 10,
+        job: job_id(),
+        results: vec![done(), failed()],
+        more: true,
     })
 }
 
@@ -338,6 +387,8 @@ pub(crate) fn server() -> Vec<Fixture<ServerMessage>> {
             body: BODY,
         },
         fixture("cancelled", M::Cancelled(Cancelled { req: 7, job })),
+        fixture("reanalyzing", reanalyzing()),
+        fixture("runs", runs()),
         fixture("pong", M::Pong(Request { req: 8 })),
         fixture("goodbye", goodbye),
     ]

@@ -4,7 +4,8 @@ use imgsys_proto::{
     ClientMessage, ServerMessage,
     message::{
         Accepted, Cancelled, Goodbye, Hello, HistoryRequest, Image, JobAnswer, JobEnd, JobRequest,
-        Page, QueueStatus, Rejected, Request, SendBody, Status, Submit, Watch, Watching, Welcome,
+        Page, QueueStatus, Reanalyze, Reanalyzing, RefusedRun, Rejected, Request, RunOf, Runs,
+        RunsRequest, SendBody, Status, Submit, Watch, Watching, Welcome,
     },
 };
 use imgsys_types::arbitrary::{
@@ -72,6 +73,24 @@ pub(crate) fn client(name: &str) -> BoxedStrategy<ClientMessage> {
         "status" => request().prop_map(ClientMessage::Status).boxed(),
         "fetch" => job_request().prop_map(ClientMessage::Fetch).boxed(),
         "cancel" => job_request().prop_map(ClientMessage::Cancel).boxed(),
+        "reanalyze" => (
+            any::<u64>(),
+            vec((job_id(), any::<u32>()), 0..8),
+            priority(),
+        )
+            .prop_map(|(req, runs, priority)| {
+                let runs = runs.into_iter().map(|(job, run)| RunOf { job, run });
+                let runs = runs.collect();
+                ClientMessage::Reanalyze(Reanalyze {
+                    req,
+                    runs,
+                    priority,
+                })
+            })
+            .boxed(),
+        "runs" => (any::<u64>(), job_id(), any::<Option<u32>>())
+            .prop_map(|(req, job, before)| ClientMessage::Runs(RunsRequest { req, job, before }))
+            .boxed(),
         "ping" => request().prop_map(ClientMessage::Ping).boxed(),
         _ => panic!("no strategy for {name:?}"),
     }
@@ -167,6 +186,18 @@ fn status() -> impl Strategy<Value = Status> {
     )
 }
 
+fn reanalyzing() -> impl Strategy<Value = Reanalyzing> {
+    let refused = (job_id(), error_code(), any::<String>());
+    let refused = refused.prop_map(|(job, code, text)| RefusedRun { job, code, text });
+    (any::<u64>(), vec(job_id(), 0..8), vec(refused, 0..4)).prop_map(|(req, accepted, refused)| {
+        Reanalyzing {
+            req,
+            accepted,
+            refused,
+        }
+    })
+}
+
 fn image() -> impl Strategy<Value = Image> {
     (any::<u64>(), job_id(), any::<String>(), digest()).prop_map(|(req, job, name, sha256)| Image {
         req,
@@ -198,6 +229,17 @@ pub(crate) fn server(name: &str) -> BoxedStrategy<ServerMessage> {
         "image" => image().prop_map(ServerMessage::Image).boxed(),
         "cancelled" => job()
             .prop_map(|(req, job)| ServerMessage::Cancelled(Cancelled { req, job }))
+            .boxed(),
+        "reanalyzing" => reanalyzing().prop_map(ServerMessage::Reanalyzing).boxed(),
+        "runs" => (job(), vec(job_result(), 0..4), any::<bool>())
+            .prop_map(|((req, job), results, more)| {
+                ServerMessage::Runs(Runs {
+                    req,
+                    job,
+                    results,
+                    more,
+                })
+            })
             .boxed(),
         "pong" => request().prop_map(ServerMessage::Pong).boxed(),
         "goodbye" => (error_code(), any::<String>())
