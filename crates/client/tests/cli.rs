@@ -11,7 +11,16 @@ const JOB: &str = "0197f3a2-7c4e-7b61-9d05-1c2f3e4a5b6c";
 
 #[test]
 fn help_names_every_command_and_exit_code() {
-    let names = ["send", "history", "show", "wait", "get", "cancel", "status"];
+    let names = [
+        "send",
+        "history",
+        "show",
+        "wait",
+        "get",
+        "cancel",
+        "reanalyze",
+        "status",
+    ];
     let short = imgsys("h").arg("-h").assert().code(0).stderr(is_empty());
     let short = String::from_utf8(short.get_output().stdout.clone()).unwrap();
     let long = imgsys("h")
@@ -76,6 +85,13 @@ fn wrong_usage_is_exit_code_2() {
         (vec!["wait", "x"], "not a UUID"),
         (vec!["get", "x"], "not a UUID"),
         (vec!["cancel"], "<JOB>"),
+        (vec!["reanalyze"], "which jobs?"),
+        (vec!["reanalyze", JOB, "--all"], "--all"),
+        (vec!["reanalyze", JOB, "--label", "cat"], "not by both"),
+        (
+            vec!["reanalyze", "--except-model", "abc"],
+            "64 hexadecimal digits",
+        ),
         (vec!["status", "now"], "now"),
         (
             vec!["status", "--server", "a:b:c"],
@@ -118,6 +134,8 @@ fn no_server_is_one_line_and_exit_code_3() {
         vec!["wait", JOB],
         vec!["get", JOB],
         vec!["cancel", JOB],
+        vec!["reanalyze", JOB],
+        vec!["reanalyze", "--all"],
         vec!["status"],
     ] {
         let address = nowhere();

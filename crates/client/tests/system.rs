@@ -175,3 +175,69 @@ fn server_killed_in_the_midst_is_no_trouble() {
         300
     );
 }
+
+#[test]
+fn images_are_looked_at_once_more() {
+    let stack = Stack::builder().start().unwrap();
+    let address = stack.address();
+    let dir = tempfile::tempdir().unwrap();
+    bitmaps(dir.path(), 5);
+    write(dir.path(), "text.jpg", b"this is no image");
+    let path = dir.path().to_str().unwrap();
+    imgsys(&address).args(["send", path]).assert().code(1);
+
+    let filter = ["--analyzer", "simulated", "--except-version", "0"];
+    let planned = [&["reanalyze", "--dry-run", "--json"][..], &filter].concat();
+    assert_eq!(json(&address, &planned).len(), 5);
+    let again = json(&address, &[&["reanalyze", "--json"][..], &filter].concat());
+    assert_eq!(again.len(), 5);
+    for line in &again {
+        assert_eq!((&line["state"], &line["run"]), (&"done".into(), &1.into()));
+    }
+    let none = [
+        "reanalyze",
+        "--analyzer",
+        "simulated",
+        "--except-version",
+        "1",
+    ];
+    imgsys(&address)
+        .args(none)
+        .assert()
+        .code(0)
+        .stderr(contains("nothing to do"));
+    // One by its id, and what can't be analysed stays so.
+    let job = again[0]["job"].as_str().unwrap();
+    imgsys(&address)
+        .args(["--quiet", "reanalyze", "--no-wait", job])
+        .assert()
+        .code(0)
+        .stdout(format!("{job}\n"));
+    imgsys(&address).args(["wait", job]).assert().code(0);
+    imgsys(&address)
+        .args(["reanalyze", "--state", "failed"])
+        .assert()
+        .code(1)
+        .stdout(contains("failed: unsupported_format"));
+    let nobody = "0197f3a2-7c4e-7b61-9d05-1c2f3e4a5b6c";
+    imgsys(&address)
+        .args(["reanalyze", nobody])
+        .assert()
+        .code(1)
+        .stdout(contains("unknown_job"));
+
+    let runs = json(&address, &["show", "--json", "--all-runs", job]);
+    let runs: Vec<_> = runs
+        .iter()
+        .map(|line| line["run"].as_u64().unwrap())
+        .collect();
+    assert_eq!(runs, [2, 1, 0]);
+    assert_eq!(json(&address, &["history", "--json"]).len(), 6);
+    let all = json(&address, &["history", "--json", "--all-runs"]);
+    assert_eq!(all.len(), 3 + 4 * 2 + 2);
+    imgsys(&address)
+        .args(["history", "--all-runs"])
+        .assert()
+        .code(0)
+        .stdout(contains("run 2").and(contains("run 0")));
+}
