@@ -8,7 +8,7 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/debug
 ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build model demo up test lint fuzz completions interop e2e nix-check fmt install install-units docs clean
+.PHONY: help setup build model demo up test lint bench-latency fuzz completions interop e2e nix-check fmt install install-units docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lint: setup ## Check format, lints, documentation and the length of files
 	else \
 		echo "skipped: cargo-deny, which is not installed; it would check licences, bans and sources"; \
 	fi
+
+bench-latency: build ## Measure an image's way on an idle system, alone and beside 5 000 idle connections
+	$(CARGO) bench --profile dev -p imgsys-server --bench idle_latency
 
 # How long each target is fuzzed, in seconds.
 DURATION ?= 60
