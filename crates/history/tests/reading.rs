@@ -237,7 +237,7 @@ async fn no_server_and_a_silent_one_are_told_in_time() {
 fn nonsense_for_a_url_is_told_at_once() {
     assert!(matches!(
         Reader::new("redis://x", 1),
-        Err(ReadError::Other(_))
+        Err(ReadError::Url(_))
     ));
 }
 
