@@ -30,8 +30,8 @@ use tokio::{
     net::{TcpStream, tcp::OwnedReadHalf},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
 
 /// What the program calls itself to its clients.
 pub(crate) const PROGRAM: &str = concat!("imgsys-server ", env!("CARGO_PKG_VERSION"));
@@ -49,8 +49,27 @@ pub(crate) struct Session {
     pub(crate) shutdown: CancellationToken,
     /// Submits that await `accepted`.
     in_flight: AtomicUsize,
+    /// What answers them.
+    accepting: TaskTracker,
     /// Cancelled once nothing can be written to the client any more.
     gone: CancellationToken,
+}
+
+/// A submit's place among those of its connection that are not answered, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Session>);
+
+impl InFlight {
+    fn new(session: &Arc<Session>) -> Self {
+        session.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(session))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why a connection ends.
@@ -102,6 +121,7 @@ pub(crate) async fn serve(
                 outbox: Arc::clone(&outbox),
                 shutdown,
                 in_flight: AtomicUsize::new(0),
+                accepting: TaskTracker::new(),
                 gone,
             });
             let end = session.requests(&mut frames).await;
@@ -343,19 +363,21 @@ impl Session {
         let received = match self.check(&submit, body) {
             Ok(quota) => {
                 let received = self.receive(frames, &submit).await?;
-                received.map(|(body, memory)| (body, Held { quota, memory }))
+                received.map(|(body, memory)| {
+                    let held = Held {
+                        quota,
+                        in_flight: InFlight::new(self),
+                        memory,
+                    };
+                    (body, held)
+                })
             }
             Err(refusal) => Err(refusal),
         };
         match received {
             Ok((body, held)) => {
-                self.in_flight.fetch_add(1, Ordering::Relaxed);
-                let session = Arc::clone(self);
-                tokio::spawn(async move {
-                    let counter = Arc::clone(&session);
-                    session.accept(submit, body, held).await;
-                    counter.in_flight.fetch_sub(1, Ordering::Relaxed);
-                });
+                let accepting = Arc::clone(self).accept(submit, body, held);
+                self.accepting.spawn(accepting);
                 Ok(())
             }
             Err(refusal) => self.refuse_with_body(&submit, refusal, frames).await,
@@ -403,13 +425,11 @@ impl Session {
 
     /// Waits until every submit that was received is answered.
     async fn finish_accepting(&self) {
+        self.accepting.close();
         let limit = self.shared.config.server.drain;
-        let _ = timeout(limit, async {
-            while self.in_flight() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        if timeout(limit, self.accepting.wait()).await.is_err() {
+            warn!("{} submits are not answered in time", self.accepting.len());
+        }
     }
 
     pub(crate) fn in_flight(&self) -> usize {

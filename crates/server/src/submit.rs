@@ -2,7 +2,7 @@
 
 use crate::{
     quota::{Reserved, millis_up},
-    session::Session,
+    session::{InFlight, Session},
     shared::{chain, refuse_job},
 };
 use bytes::Bytes;
@@ -72,9 +72,11 @@ impl Refusal {
     }
 }
 
-/// What a submit holds on to until it is answered.
+/// What a submit holds on to until just before it is answered: whoever has the answer may count on
+/// its place.
 pub(crate) struct Held {
     pub(crate) quota: Reserved,
+    pub(crate) in_flight: InFlight,
     /// Memory for the bytes of a small image.
     pub(crate) memory: Option<OwnedSemaphorePermit>,
 }
@@ -159,6 +161,7 @@ impl Session {
         // The memory is free when this is done.
         let Held {
             quota,
+            in_flight,
             memory: _memory,
         } = held;
         let begun = Instant::now();
@@ -167,6 +170,7 @@ impl Session {
         // A job that ended a short while ago is not in the spool any more, but still the same job.
         let recent = shared.book().recent(id).cloned();
         if let Some(recent) = recent {
+            drop((quota, in_flight));
             if recent.owner != self.owner || recent.sha256 != submit.sha256 {
                 self.refuse(req, &submit, Refusal::new(ErrorCode::Conflict, CONFLICT));
                 return;
@@ -192,11 +196,14 @@ impl Session {
             Body::Small(bytes) => Image::Bytes(bytes),
             Body::Streamed(upload) => Image::Upload(upload),
         };
-        match shared.store.accept(job.clone(), image).await {
+        let accepted = shared.store.accept(job.clone(), image).await;
+        drop(in_flight);
+        // What is no new job gives its quota back before it is answered.
+        let quota = matches!(accepted, Ok(store::Accepted::New { .. })).then_some(quota);
+        match accepted {
             Ok(store::Accepted::New { duplicate }) => {
                 shared.metrics.note_accepted(&job, duplicate, begun);
-                self.begin(&submit, job, duplicate);
-                quota.spend();
+                self.begin(&submit, job, duplicate, quota);
             }
             Ok(store::Accepted::Same(spooled)) => self.resume(&submit, &spooled),
             Ok(store::Accepted::Conflict) => {
@@ -219,12 +226,22 @@ impl Session {
     }
 
     /// A new job is on the disk.
-    fn begin(self: &Arc<Self>, submit: &Submit, job: Job, duplicate: bool) {
+    fn begin(
+        self: &Arc<Self>,
+        submit: &Submit,
+        job: Job,
+        duplicate: bool,
+        quota: Option<Reserved>,
+    ) {
         debug!(job = %job.id, owner = %job.owner, bytes = job.size, duplicate, "accepted");
+        let shared = &self.shared;
+        // Held over all of it: who has the answer finds the job in the book.
+        let mut book = shared.book();
         // Told before it is watched and dispatched, so that no result can overtake it.
         self.answer_accepted(submit, duplicate, job.submitted_at);
-        let shared = &self.shared;
-        let mut book = shared.book();
+        if let Some(quota) = quota {
+            quota.spend();
+        }
         if submit.watch {
             self.outbox.owe(job.id);
             book.watch(job.id, &self.outbox);

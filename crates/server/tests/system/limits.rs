@@ -264,3 +264,21 @@ async fn old_images_go_and_their_jobs_stay() {
         other => panic!("unexpected: {other:?}"),
     }
 }
+
+/// Whoever has an answer may use its place at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_go_to_the_limit() {
+    let builder = Stack::builder().workers(0);
+    let builder = builder
+        .set("limits.max_in_flight", 1)
+        .set("limits.owner_unfinished", 2000)
+        .set("server.durability", "none");
+    let stack = builder.start().unwrap();
+    let mut client = Connection::open(&stack.address()).await.unwrap();
+    for number in 0..2000 {
+        let refused = send(&mut client, &sample(number, 2)).await;
+        assert_eq!(refused, None, "submit {number}");
+    }
+    let refused = send(&mut client, &sample(2000, 2)).await.unwrap();
+    assert_eq!(refused.code, ErrorCode::TooManyUnfinished);
+}
