@@ -47,8 +47,8 @@ def interrupted(number: int, _frame: FrameType | None) -> None:
 
 def play(case: Case, programs: Path, root: Path) -> Outcome:
     """Runs a case in a process and a folder of its own."""
-    directory = root / case.name.replace("/", "-")
-    directory.mkdir()
+    # A short name: the paths of sockets in it must not exceed 107 bytes.
+    directory = Path(tempfile.mkdtemp(prefix="", dir=root))
     receiver, sender = FORK.Pipe(duplex=False)
     process = FORK.Process(target=inside, args=(case, programs, directory, sender))
     begin = time.monotonic()
@@ -129,7 +129,7 @@ def main() -> int:
     for number in SIGNALS:
         signal.signal(number, interrupted)
     begin = time.monotonic()
-    root = Path(tempfile.mkdtemp(prefix="imgsys-interop."))
+    root = Path(tempfile.mkdtemp(prefix="interop."))
     outcomes: list[Outcome] = []
     try:
         for case in cases:
