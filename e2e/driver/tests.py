@@ -112,7 +112,8 @@ class DriverTest(TemporaryTest):
 
     def test_waiting_for_a_unit_that_fails_raises(self) -> None:
         self.fails(
-            "client.execute('systemd-run --unit=bad --property=RemainAfterExit=yes false')\n"
+            # A oneshot, which is never active: another type is so until its process has ended.
+            "client.execute('systemd-run --unit=bad --property=Type=oneshot false')\n"
             "client.wait_for_unit('bad.service')\n",
             'unit "bad.service" reached state "failed"',
         )
