@@ -25,6 +25,7 @@ mod exif;
 pub mod format;
 pub mod inspect;
 pub mod measure;
+#[cfg(feature = "onnx")]
 pub mod onnx;
 mod picture;
 
@@ -35,6 +36,7 @@ pub use error::AnalysisError;
 pub use format::Format;
 pub use inspect::{Depth, Inspection, Limits, Options, inspect};
 pub use measure::Looks;
+#[cfg(feature = "onnx")]
 pub use onnx::Onnx;
 pub use picture::{ResizeError, View};
 
