@@ -67,13 +67,11 @@ impl Store {
         let images_dir = images_dir.unwrap_or_else(|| dir.join("images"));
         let images = Images::open(images_dir, durability, min_free)?;
         let path = dir.join("spool.redb");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io_error("opening", &path))?;
+        if !path.try_exists().map_err(io_error("looking for", &path))? {
+            make_database(&dir, &path)?;
+        }
+        let opened = File::options().read(true).write(true).open(&path);
+        let file = opened.map_err(io_error("opening", &path))?;
         if matches!(durability, Durability::Fsync) {
             // All directories above, and the database's own entry in its directory.
             images.flush()?;
@@ -111,6 +109,23 @@ impl Store {
             .map_err(io_error("starting the committer of", &shared.dir))?;
         Ok(Self::new(shared, sender, thread))
     }
+}
+
+/// Makes an empty database. It is not written in its place: half of one, which a crash would leave
+/// there, is no database at all, and no later start would get past it.
+fn make_database(dir: &Path, path: &Path) -> Result<(), StoreError> {
+    let half = dir.join("spool.redb.new");
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(true);
+    let made = options.open(&half).and_then(|file| {
+        let again = file.try_clone()?;
+        Ok((file, again))
+    });
+    let (file, again) = made.map_err(io_error("making", &half))?;
+    let backend = FileBackend::new(file).map_err(database(OPENING))?;
+    drop(open_database(&half, backend)?);
+    again.sync_all().map_err(io_error("flushing", &half))?;
+    std::fs::rename(&half, path).map_err(io_error("making", path))
 }
 
 fn open_database(path: &Path, file: impl StorageBackend) -> Result<Database, StoreError> {
@@ -207,4 +222,8 @@ fn read_index(transaction: &WriteTransaction) -> Result<Index, StoreError> {
 }
 
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torn;
