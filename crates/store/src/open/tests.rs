@@ -13,7 +13,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-fn options(dir: &Path) -> StoreOptions {
+pub(super) fn options(dir: &Path) -> StoreOptions {
     StoreOptions {
         dir: dir.into(),
         images_dir: None,
@@ -22,7 +22,7 @@ fn options(dir: &Path) -> StoreOptions {
     }
 }
 
-fn job_of(bytes: &[u8]) -> Job {
+pub(super) fn job_of(bytes: &[u8]) -> Job {
     Job {
         id: JobId::generate(),
         owner: Owner::local(),
