@@ -80,7 +80,7 @@ impl<'a> Caller<'a> {
     /// The connection is of no use any more: makes an end of it and waits a moment before the next.
     pub(crate) async fn lost(&mut self, error: LinkError) -> Result<(), ClientError> {
         self.link = None;
-        let address = &self.context.address;
+        let address = &self.context.server.address;
         if !error.may_pass() {
             return Err(error.fatal(address));
         }
@@ -120,8 +120,8 @@ impl<'a> Caller<'a> {
         } else {
             let screen = &self.context.screen;
             let outage = Outage::new(self.patience().saturating_sub(self.stuck_since.elapsed()));
-            let address = self.context.address.clone();
-            let connecting = outage.connect(address, self.backoff.clone(), |error| {
+            let server = self.context.server.clone();
+            let connecting = outage.connect(server, self.backoff.clone(), |error| {
                 screen.verbose(&format!("connecting: {}", chain(error)));
             });
             self.link.insert(connecting.await?)

@@ -2,7 +2,7 @@
 
 use crate::times::{parse_span, parse_time};
 use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand, value_parser};
-use imgsys_types::{Digest, HistoryFilter, JobId, JobState, Priority, Timestamp};
+use imgsys_types::{Digest, HistoryFilter, JobId, JobState, Owner, Priority, Timestamp, Whose};
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 /// The port of a server, where none is given.
@@ -66,6 +66,12 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "IMGSYS_SERVER", value_name = "HOST[:PORT]",
           default_value = DEFAULT_SERVER, value_parser = parse_address)]
     pub(crate) server: String,
+    /// File with the token that says who you are; only you may be able to read it.
+    ///
+    /// Without it the token is that of the variable `IMGSYS_TOKEN`, else the one in the file
+    /// ~/.config/imgsys/token (below `XDG_CONFIG_HOME`, if that is set).
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// How long to try to reach the server at first.
     #[arg(long, global = true, value_name = "SPAN", default_value = "10s", value_parser = parse_span,
           hide_short_help = true)]
@@ -169,12 +175,37 @@ pub(crate) struct History {
     pub(crate) all_runs: bool,
     #[command(flatten)]
     pub(crate) filter: Filter,
+    #[command(flatten)]
+    pub(crate) whose: WhoseArgs,
     /// Print a JSON object for each job.
     #[arg(long, conflicts_with = "csv")]
     pub(crate) json: bool,
     /// Print comma-separated values with a header.
     #[arg(long)]
     pub(crate) csv: bool,
+}
+
+/// Whose jobs; without any of these, one's own. The token needs the scope `admin`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which jobs")]
+pub(crate) struct WhoseArgs {
+    /// Of this owner; the token needs the scope `admin`.
+    #[arg(long, value_name = "NAME", conflicts_with = "all_owners")]
+    owner: Option<Owner>,
+    /// Of all owners; the token needs the scope `admin`.
+    #[arg(long)]
+    all_owners: bool,
+}
+
+impl WhoseArgs {
+    /// The same as the protocol has it.
+    pub(crate) fn wire(&self) -> Option<Whose> {
+        if self.all_owners {
+            Some(Whose::All)
+        } else {
+            self.owner.clone().map(Whose::One)
+        }
+    }
 }
 
 /// Which jobs of the past. All that is given must hold of a job, or of its newest result.
@@ -292,6 +323,8 @@ pub(crate) struct Reanalyze {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) filter: Filter,
+    #[command(flatten)]
+    pub(crate) whose: WhoseArgs,
     /// How urgent it is: 0 (first) to 9 (last).
     #[arg(short, long, value_name = "0..9", default_value = "9", value_parser = parse_priority)]
     pub(crate) priority: Priority,

@@ -1,14 +1,14 @@
 //! What every command needs: where the server is, how long to try, where to print.
 
-use crate::screen::Screen;
+use crate::{screen::Screen, server::Server};
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// What every command needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
-    /// The server, as `HOST:PORT`.
-    pub(crate) address: String,
+    /// The server to talk to.
+    pub(crate) server: Server,
     /// How long to try to connect while nothing was accepted.
     pub(crate) connect_timeout: Duration,
     /// How long to try to connect again, and to repeat requests that are refused for now.

@@ -243,9 +243,9 @@ impl<'a, A: Audience> Driver<'a, A> {
             .outage
             .get_or_insert_with(|| Outage::new(patience))
             .clone();
-        let (address, backoff) = (self.context.address.clone(), self.backoff.clone());
+        let (server, backoff) = (self.context.server.clone(), self.backoff.clone());
         let screen = self.context.screen.clone();
-        self.dialling = Some(Box::pin(outage.connect(address, backoff, move |error| {
+        self.dialling = Some(Box::pin(outage.connect(server, backoff, move |error| {
             screen.verbose(&format!("connecting: {}", chain(error)));
         })));
     }
@@ -259,7 +259,7 @@ impl<'a, A: Audience> Driver<'a, A> {
         } = link?;
         self.context.screen.verbose(&format!(
             "connected to {} ({}, server {}) as {}",
-            self.context.address, welcome.program, welcome.server, welcome.owner
+            self.context.server.address, welcome.program, welcome.server, welcome.owner
         ));
         self.greeted = true;
         let pulse = Pulse::new();
@@ -328,12 +328,12 @@ impl<'a, A: Audience> Driver<'a, A> {
         }
         self.session.lost(Instant::now());
         if !error.may_pass() {
-            return Err(error.fatal(&self.context.address));
+            return Err(error.fatal(&self.context.server.address));
         }
         let screen = &self.context.screen;
         let text = format!(
             "lost the connection to {}: {}",
-            self.context.address,
+            self.context.server.address,
             chain(&error)
         );
         if self.session.ever_accepted() && !self.outage_told {

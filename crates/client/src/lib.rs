@@ -7,6 +7,7 @@
 //! | `session` | sending and waiting as a state machine without I/O |
 //! | `driver` | what drives it: files, connection, clock |
 //! | `files` | which files to send; hashing |
+//! | `server`, `token` | the server to talk to, and the secret that says as whom |
 //! | `link`, `writer` | a connection: opened, greeted, found dead in time; its sending half |
 //! | `caller` | one question, one answer, over reconnects |
 //! | `report`, `reporter` | what became of a file, and how it is told |
@@ -32,9 +33,11 @@ mod link;
 mod report;
 mod reporter;
 mod screen;
+mod server;
 mod session;
 mod table;
 mod times;
+mod token;
 mod writer;
 
 use clap::{ColorChoice, CommandFactory, Parser};
@@ -42,12 +45,14 @@ use cli::{Cli, Command, Global};
 use context::Context;
 use error::{ClientError, Exit, chain};
 use screen::{Screen, Talk};
+use server::Server;
 use std::{
     env,
     ffi::OsString,
     io::{self, IsTerminal},
     process::ExitCode,
 };
+use token::Token;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -111,9 +116,13 @@ fn execute(cli: Cli, screen: &Screen) -> Result<Exit, ClientError> {
         .enable_all()
         .build()
         .map_err(ClientError::local("starting the runtime"))?;
+    let server = Server {
+        address: cli.global.server,
+        token: Token::find(cli.global.token_file.as_deref())?,
+    };
     let result = runtime.block_on(async {
         let context = Context {
-            address: cli.global.server,
+            server,
             connect_timeout: cli.global.connect_timeout,
             retry_for: cli.global.retry_for,
             screen: screen.clone(),

@@ -1,6 +1,6 @@
 //! One connection to a server: opened, greeted, and found dead in time.
 
-use crate::{backoff::Backoff, error::ClientError};
+use crate::{backoff::Backoff, error::ClientError, server::Server};
 use imgsys_proto::{
     ClientMessage, FrameError, FrameReader, ReadError, ServerMessage, VERSION, encode,
     message::{Goodbye, Hello, Welcome},
@@ -117,21 +117,21 @@ pub(crate) struct Link {
 
 impl Link {
     /// Connects once.
-    pub(crate) async fn open(address: &str) -> Result<Self, LinkError> {
-        timeout(ATTEMPT, Self::greet(address))
+    pub(crate) async fn open(server: &Server) -> Result<Self, LinkError> {
+        timeout(ATTEMPT, Self::greet(server))
             .await
             .unwrap_or(Err(LinkError::Slow(ATTEMPT)))
     }
 
-    async fn greet(address: &str) -> Result<Self, LinkError> {
-        let stream = TcpStream::connect(address).await?;
+    async fn greet(server: &Server) -> Result<Self, LinkError> {
+        let stream = TcpStream::connect(&server.address).await?;
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
         let (reader, mut writer) = stream.into_split();
         let hello = ClientMessage::Hello(Hello {
             version: VERSION,
             program: concat!("imgsys/", env!("CARGO_PKG_VERSION")).into(),
-            token: None,
+            token: server.token.as_ref().map(|token| token.secret().to_owned()),
         });
         // A server that is full says goodbye and closes without reading.
         let sent = send(&mut writer, &hello).await;
@@ -197,24 +197,24 @@ impl Outage {
     /// Connects; tries again after pauses until the time is over or it makes no sense.
     pub(crate) async fn connect(
         self,
-        address: String,
+        server: Server,
         mut backoff: Backoff,
         on_failure: impl Fn(&LinkError),
     ) -> Result<Link, ClientError> {
         loop {
-            let error = match Link::open(&address).await {
+            let error = match Link::open(&server).await {
                 Ok(link) => return Ok(link),
                 Err(error) => error,
             };
             on_failure(&error);
             if !error.may_pass() {
-                return Err(error.fatal(&address));
+                return Err(error.fatal(&server.address));
             }
             let pause = backoff.pause();
             let tried = self.began.elapsed();
             if tried + pause >= self.patience {
                 return Err(ClientError::Unreachable {
-                    address,
+                    address: server.address,
                     tried: tried.max(Duration::from_millis(1)),
                     source: error,
                 });

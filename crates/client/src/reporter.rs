@@ -75,7 +75,7 @@ impl Reporter {
         };
         Self {
             screen: context.screen.clone(),
-            address: context.address.clone(),
+            address: context.server.address.clone(),
             form,
             table: Table::new(columns),
             header_due: matches!(form, Form::Table | Form::Accepted),

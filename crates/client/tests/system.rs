@@ -12,17 +12,7 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
 };
-use support::{imgsys, spawn_at, write};
-
-/// A bitmap of one pixel; no two numbers give the same image.
-fn bitmap(number: u32) -> Vec<u8> {
-    let mut bytes =
-        b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x18\0".to_vec();
-    bytes.resize(54, 0);
-    let [a, b, c, _] = number.to_le_bytes();
-    bytes.extend([a, b, c, 0]);
-    bytes
-}
+use support::{bitmap, imgsys, spawn_at, write};
 
 fn bitmaps(dir: &Path, count: u32) {
     for number in 0..count {

@@ -1,11 +1,19 @@
 //! The SQL of a page of the history: only the conditions that are set, so that an index fits.
 
 use crate::value::{COLUMNS, text, time};
-use imgsys_types::{Cursor, HistoryFilter, Owner};
+use imgsys_types::{Cursor, HistoryFilter, Whose};
 use postgres_types::{ToSql, Type};
 
 /// A value and its type, as a statement takes them.
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// All owners, by one look into an index for each: there are few, and many jobs of each.
+const OWNERS: &str = "WITH RECURSIVE owners (owner_name) AS (
+    (SELECT owner FROM jobs ORDER BY owner LIMIT 1)
+    UNION ALL
+    SELECT (SELECT owner FROM jobs WHERE owner > owner_name ORDER BY owner LIMIT 1)
+    FROM owners WHERE owner_name IS NOT NULL)
+ ";
 
 /// A statement and its values.
 pub(crate) struct Query {
@@ -14,17 +22,31 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// The page of this owner's history with up to `limit` jobs after the place `after`.
+    /// The page of the history with up to `limit` jobs after the place `after`. That of all owners
+    /// is made of a page of each, for which there are indexes.
     pub(crate) fn page(
-        owner: &Owner,
+        whose: &Whose,
         filter: &HistoryFilter,
         after: Option<Cursor>,
         limit: u32,
     ) -> Self {
+        const NEWEST: &str = "ORDER BY submitted_at DESC, id DESC LIMIT";
         let mut query = Self {
-            sql: format!("SELECT {COLUMNS} FROM (SELECT * FROM jobs WHERE owner = $1"),
-            values: vec![(Box::new(owner.as_str().to_owned()), Type::TEXT)],
+            sql: String::new(),
+            values: Vec::new(),
         };
+        match whose {
+            Whose::One(owner) => {
+                query.add(&format!(
+                    "SELECT {COLUMNS} FROM (SELECT * FROM jobs WHERE owner = $1"
+                ));
+                query.value(owner.as_str().to_owned(), Type::TEXT);
+            }
+            Whose::All => query.add(&format!(
+                "{OWNERS}SELECT {COLUMNS} FROM (SELECT of_one.* FROM owners,
+                 LATERAL (SELECT * FROM jobs WHERE owner = owner_name"
+            )),
+        }
         query.filter(filter);
         if let Some(after) = after {
             let submitted_at = query.value(time(after.submitted_at), Type::TIMESTAMPTZ);
@@ -32,11 +54,14 @@ impl Query {
             query.and(&format!("(submitted_at, id) < ({submitted_at}, {id})"));
         }
         let limit = query.value(i64::from(limit), Type::INT8);
-        query.add(&format!(
-            " ORDER BY submitted_at DESC, id DESC LIMIT {limit}) j
-             LEFT JOIN predictions p ON p.job_id = j.id AND p.run = j.run
-             ORDER BY j.submitted_at DESC, j.id DESC"
-        ));
+        query.add(&format!(" {NEWEST} {limit})"));
+        if *whose == Whose::All {
+            query.add(&format!(" of_one {NEWEST} {limit})"));
+        }
+        query.add(
+            " j LEFT JOIN predictions p ON p.job_id = j.id AND p.run = j.run
+             ORDER BY j.submitted_at DESC, j.id DESC",
+        );
         query
     }
 
@@ -136,7 +161,7 @@ fn prefix_pattern(prefix: &str) -> String {
 mod tests {
     use super::*;
     use crate::{connect, migrate};
-    use imgsys_types::{JobId, JobState, Timestamp};
+    use imgsys_types::{JobId, JobState, Owner, Timestamp};
 
     #[test]
     fn wildcards_of_a_prefix_stand_for_themselves() {
@@ -149,7 +174,7 @@ mod tests {
             submitted_at: Timestamp::from_micros(90_000_000_000),
             job: JobId::from_bytes([0; 16]),
         };
-        let query = Query::page(&Owner::local(), filter, Some(after), 50);
+        let query = Query::page(&Owner::local().into(), filter, Some(after), 50);
         let rows = client.query_typed(&format!("EXPLAIN {}", query.sql), &query.params());
         let lines = rows.unwrap().into_iter().map(|row| row.get(0));
         lines.collect::<Vec<String>>().join("\n")
@@ -208,7 +233,7 @@ mod tests {
 
     #[test]
     fn only_what_is_set_is_asked_for() {
-        let query = Query::page(&Owner::local(), &HistoryFilter::default(), None, 10);
+        let query = Query::page(&Owner::local().into(), &HistoryFilter::default(), None, 10);
         assert!(query.sql.contains("WHERE owner = $1 ORDER BY"));
         assert_eq!(query.params().len(), 2);
     }

@@ -11,7 +11,7 @@ use crate::{
     value::{COLUMNS, RowError, record},
 };
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
-use imgsys_types::{Cursor, HistoryFilter, JobId, JobRecord, Owner};
+use imgsys_types::{Cursor, HistoryFilter, JobId, JobRecord, Whose};
 use postgres_types::Type;
 use std::{fmt, time::Duration};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
@@ -90,16 +90,16 @@ impl Reader {
         Ok(Self { pool })
     }
 
-    /// A page of the owner's history, newest first: up to `limit` jobs that the filter lets pass,
-    /// from the newest, or from the one after `after`.
+    /// A page of the history, newest first: up to `limit` jobs that the filter lets pass, from the
+    /// newest, or from the one after `after`.
     pub async fn page(
         &self,
-        owner: &Owner,
+        whose: &Whose,
         filter: &HistoryFilter,
         after: Option<Cursor>,
         limit: u32,
     ) -> Result<Vec<JobRecord>, ReadError> {
-        let query = Query::page(owner, filter, after, limit);
+        let query = Query::page(whose, filter, after, limit);
         let rows = self.query(&query.sql, &query.params()).await?;
         records(&rows)
     }

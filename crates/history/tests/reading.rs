@@ -7,7 +7,7 @@ mod support;
 use imgsys_history::{ReadError, Reader, Writer, connect};
 use imgsys_types::{
     Analysis, Analyzer, Cursor, Digest, HistoryFilter, Job, JobId, JobRecord, JobResult, JobState,
-    Outcome, Owner, Timestamp, arbitrary,
+    Outcome, Owner, Timestamp, Whose, arbitrary,
 };
 use proptest::{
     option,
@@ -150,18 +150,18 @@ fn pages_hold_what_the_filter_lets_pass_newest_first() {
 
     let runtime = Runtime::new().unwrap();
     let reader = Reader::new(&server.url(), 2).unwrap();
-    let owner: Owner = "ann".parse().unwrap();
+    let whose = select(vec![Whose::One("ann".parse().unwrap()), Whose::All]);
     runner
-        .run(&(filter(), 1_u32..80), |(filter, limit)| {
+        .run(&(whose, filter(), 1_u32..80), |(whose, filter, limit)| {
             let matching = records
                 .iter()
-                .filter(|r| r.job.owner == owner && filter.matches(r));
+                .filter(|r| whose.includes(&r.job.owner) && filter.matches(r));
             let mut expected: Vec<&JobRecord> = matching.collect();
             expected.sort_by_key(|record| std::cmp::Reverse(Cursor::of(record)));
             let mut shown = Vec::new();
             loop {
                 let after = shown.last().map(Cursor::of);
-                let page = reader.page(&owner, &filter, after, limit);
+                let page = reader.page(&whose, &filter, after, limit);
                 let page = runtime.block_on(page).unwrap();
                 prop_assert!(page.len() <= limit as usize);
                 let last = page.len() < limit as usize;
@@ -188,13 +188,13 @@ fn any_filter_and_place_can_be_asked_for() {
     runner
         .run(
             &(
-                arbitrary::owner(),
+                arbitrary::whose(),
                 arbitrary::filter(),
                 option::of(arbitrary::cursor()),
                 any::<u32>(),
             ),
-            |(owner, filter, after, limit)| {
-                let page = runtime.block_on(reader.page(&owner, &filter, after, limit));
+            |(whose, filter, after, limit)| {
+                let page = runtime.block_on(reader.page(&whose, &filter, after, limit));
                 prop_assert!(page.unwrap().is_empty());
                 Ok(())
             },
@@ -322,7 +322,7 @@ fn jobs_in_great_number_come_whole() {
     let reader = Reader::new(&server.url(), 1).unwrap();
     let ids: Vec<JobId> = records.iter().map(|record| record.job.id).collect();
     assert_eq!(runtime.block_on(reader.get(&ids)).unwrap().len(), 1000);
-    let (owner, all) = (Owner::local(), HistoryFilter::default());
+    let (owner, all) = (Owner::local().into(), HistoryFilter::default());
     let page = reader.page(&owner, &all, None, 1000);
     assert_eq!(runtime.block_on(page).unwrap().len(), 1000);
 }

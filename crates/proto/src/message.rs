@@ -5,7 +5,7 @@
 
 use imgsys_types::{
     Cursor, Digest, ErrorCode, HistoryFilter, JobId, JobRecord, JobResult, Limits, Owner, Priority,
-    ServerId, Timestamp,
+    ServerId, Timestamp, Whose,
 };
 use serde::{Deserialize, Serialize};
 
@@ -150,6 +150,9 @@ pub struct HistoryRequest {
     /// Which jobs.
     #[serde(default)]
     pub filter: HistoryFilter,
+    /// Whose, if not one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Whose>,
 }
 
 /// Asks for later runs of jobs.

@@ -29,6 +29,9 @@ use tracing::{error, info};
 /// How often the file is looked at.
 const FOLLOW: Duration = Duration::from_secs(1);
 
+/// How often the clock is looked at for a token that is to expire.
+const CLOCK: Duration = Duration::from_secs(60);
+
 /// What a connection may do, and for whom.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
@@ -40,7 +43,9 @@ pub(crate) struct Grant {
 /// Why a secret opens nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error("this server wants a token: `imgsys --token-file FILE`, or IMGSYS_TOKEN")]
+    #[error(
+        "this server wants a token: put it into ~/.config/imgsys/token, or name its file by --token-file"
+    )]
     Missing,
     #[error("the token is not known here, or was revoked")]
     Unknown,
@@ -52,6 +57,21 @@ impl Grant {
     /// Whether this is allowed.
     pub(crate) fn allows(&self, scope: Scope) -> bool {
         self.token.as_ref().is_none_or(|token| token.allows(scope))
+    }
+
+    /// Resolves once the token has expired, if it ever does.
+    pub(crate) async fn expired(&self) {
+        let Some(expires) = self.token.as_ref().and_then(|token| token.expires) else {
+            return std::future::pending().await;
+        };
+        loop {
+            let left = expires.since(Timestamp::now());
+            if left.is_zero() {
+                return;
+            }
+            // The clock may be set meanwhile.
+            tokio::time::sleep(left.min(CLOCK)).await;
+        }
     }
 
     /// Whether the token is still good.

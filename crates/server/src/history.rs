@@ -10,7 +10,7 @@ use imgsys_proto::{
     message::{HistoryRequest, JobAnswer, JobRequest, Page},
 };
 use imgsys_store::{Spooled, StoreError};
-use imgsys_types::{Cursor, ErrorCode, HistoryFilter, JobRecord};
+use imgsys_types::{Cursor, ErrorCode, HistoryFilter, JobRecord, Whose};
 use std::{cmp::Reverse, collections::HashSet};
 use tokio::task::spawn_blocking;
 use tracing::warn;
@@ -27,21 +27,38 @@ impl Session {
             self.outbox.send(&ServerMessage::Rejected(rejected));
             return;
         }
+        let whose = match &request.owner {
+            None => Whose::One(self.owner.clone()),
+            Some(Whose::One(owner)) if self.reaches(owner) => Whose::One(owner.clone()),
+            Some(Whose::All) if self.reaches_all() => Whose::All,
+            Some(_) => {
+                let text = "to see others' jobs, the token needs the scope admin";
+                let rejected = refuse(req, ErrorCode::NotAllowed, text);
+                self.outbox.send(&ServerMessage::Rejected(rejected));
+                return;
+            }
+        };
         let most = self.shared.config.limits.wire().max_page;
         let limit = request.limit.clamp(1, most) as usize;
-        match self.page(&request, limit).await {
+        match self.page(&request, whose, limit).await {
             Ok(page) => self.outbox.send(&ServerMessage::Page(page)),
             Err(problem) => self.unavailable(req, &LookUpError::from(problem)),
         }
     }
 
-    async fn page(&self, request: &HistoryRequest, limit: usize) -> Result<Page, StoreError> {
+    async fn page(
+        &self,
+        request: &HistoryRequest,
+        whose: Whose,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         let (filter, after) = (&request.filter, request.after);
         let store = &self.shared.store;
         // The spool first: a job that moves to the database meanwhile is in both, never in neither.
-        let spooled = self.spooled(filter.clone(), after, limit + 1).await?;
+        let spooled = self.spooled(whose.clone(), filter.clone(), after, limit + 1);
+        let spooled = spooled.await?;
         let wanted = u32::try_from(limit + 1).unwrap_or(u32::MAX);
-        let rows = self.shared.reader.page(&self.owner, filter, after, wanted);
+        let rows = self.shared.reader.page(&whose, filter, after, wanted);
         let (rows, partial) = match rows.await {
             Ok(rows) => (rows, false),
             Err(problem) => {
@@ -77,6 +94,7 @@ impl Session {
     /// Jobs in the spool. A filter that few match reads many: off the async threads with it.
     async fn spooled(
         &self,
+        whose: Whose,
         filter: HistoryFilter,
         after: Option<Cursor>,
         limit: usize,
@@ -84,15 +102,15 @@ impl Session {
         if self.shared.store.is_empty() {
             return Ok(Vec::new());
         }
-        let (store, owner) = (self.shared.store.clone(), self.owner.clone());
-        let page = spawn_blocking(move || store.page(&owner, &filter, after, limit));
+        let store = self.shared.store.clone();
+        let page = spawn_blocking(move || store.page(&whose, &filter, after, limit));
         page.await.unwrap_or(Err(StoreError::Broken))
     }
 
     /// Answers `show`.
     pub(crate) async fn show(&self, request: JobRequest) {
         let JobRequest { req, job } = request;
-        let answer = match self.own_record(request).await {
+        let answer = match self.reached_record(request).await {
             Ok(Some(record)) => ServerMessage::Job(JobAnswer { req, record }),
             Ok(None) => {
                 let rejected = refuse_job(req, job, ErrorCode::UnknownJob, "no such job");
@@ -103,13 +121,13 @@ impl Session {
         self.outbox.send(&answer);
     }
 
-    /// The job asked about, if it is this owner's.
-    pub(crate) async fn own_record(
+    /// The job asked about, if this connection reaches it.
+    pub(crate) async fn reached_record(
         &self,
         request: JobRequest,
     ) -> Result<Option<JobRecord>, LookUpError> {
         let record = self.shared.record(request.job).await?;
-        Ok(record.filter(|record| record.job.owner == self.owner))
+        Ok(record.filter(|record| self.reaches(&record.job.owner)))
     }
 }
 

@@ -18,7 +18,7 @@ use imgsys_proto::{
     message::{Reanalyze, Reanalyzing, RefusedRun, RunOf, Runs, RunsRequest},
 };
 use imgsys_store::Accepted;
-use imgsys_types::{ErrorCode, JobId, JobRecord, JobResult, Owner, Priority, Run, Timestamp};
+use imgsys_types::{ErrorCode, JobId, JobRecord, JobResult, Priority, Run, Timestamp};
 use std::collections::HashMap;
 use tracing::{debug, error};
 
@@ -53,7 +53,7 @@ impl Session {
             return;
         }
         let runs = &request.runs;
-        match self.shared.rerun(&self.owner, runs, request.priority).await {
+        match self.shared.rerun(self, runs, request.priority).await {
             Ok(outcomes) => {
                 let mut answer = Reanalyzing {
                     req,
@@ -96,7 +96,7 @@ impl Session {
         }
     }
 
-    /// The results of an own job's runs, newest first; one more than an answer may have.
+    /// The results of the runs of a job that this connection reaches, newest first; one more than an answer may have.
     async fn results(
         &self,
         job: JobId,
@@ -118,7 +118,7 @@ impl Session {
                 None => (self.shared.record(job).await?).map(|record| record.job.owner),
             };
         }
-        if owner.as_ref() != Some(&self.owner) {
+        if !owner.is_some_and(|owner| self.reaches(&owner)) {
             return Ok(None);
         }
         let mut results: Vec<JobResult> = rows.into_iter().filter_map(|row| row.result).collect();
@@ -133,16 +133,16 @@ impl Session {
 }
 
 impl Shared {
-    /// Accepts runs of this owner's jobs; says of each, in the same order, what became of it.
+    /// Accepts runs of jobs that the session reaches; says of each, in the same order, what became of it.
     async fn rerun(
         &self,
-        owner: &Owner,
+        session: &Session,
         runs: &[RunOf],
         priority: Priority,
     ) -> Result<Vec<Result<(), Refusal>>, ReadError> {
         let _alone = self.reanalyses.lock().await;
         // The spool first: what leaves it after this is in the database.
-        let known: Vec<Known> = runs.iter().map(|run| self.spooled(owner, run)).collect();
+        let known: Vec<Known> = runs.iter().map(|run| self.spooled(session, run)).collect();
         let asked = runs.iter().zip(&known);
         let asked = asked.filter(|(_, known)| matches!(known, Known::InDatabase));
         let ids: Vec<JobId> = asked.map(|(run, _)| run.job).collect();
@@ -154,8 +154,8 @@ impl Shared {
         let rows: HashMap<JobId, JobRecord> =
             rows.into_iter().map(|row| (row.job.id, row)).collect();
         let accepting = runs.iter().zip(known).map(|(run, known)| {
-            let row = rows.get(&run.job).filter(|row| row.job.owner == *owner);
-            let row = row.cloned();
+            let row = rows.get(&run.job);
+            let row = row.filter(|row| session.reaches(&row.job.owner)).cloned();
             async move {
                 match known {
                     Known::Has => Ok(()),
@@ -168,14 +168,14 @@ impl Shared {
         Ok(join_all(accepting).await)
     }
 
-    fn spooled(&self, owner: &Owner, run: &RunOf) -> Known {
+    fn spooled(&self, session: &Session, run: &RunOf) -> Known {
         let refused = |code, text: &str| Known::Refused(Refusal::new(code, text));
         if !self.book().holds(run.job) {
             // What may still be in the spool of it is about to be removed.
             return Known::InDatabase;
         }
         match self.store.get(run.job) {
-            Ok(Some(spooled)) if spooled.run.job.owner != *owner => unknown(),
+            Ok(Some(spooled)) if !session.reaches(&spooled.run.job.owner) => unknown(),
             Ok(Some(spooled)) if spooled.run.number >= run.run => Known::Has,
             Ok(Some(spooled)) if !spooled.has_ended() => {
                 refused(ErrorCode::NotFinished, "the run before has not ended")

@@ -58,7 +58,7 @@ impl Session {
             let rejected = refuse_job(req, job, code, text);
             self.outbox.send(&ServerMessage::Rejected(rejected));
         };
-        let record = match self.own_record(request).await {
+        let record = match self.reached_record(request).await {
             Ok(Some(record)) => record,
             Ok(None) => return refused(ErrorCode::UnknownJob, "no such job"),
             Err(problem) => return self.unavailable(req, &problem),
@@ -86,7 +86,7 @@ impl Session {
     /// Answers `cancel`.
     pub(crate) async fn cancel(&self, request: JobRequest) {
         let JobRequest { req, job } = request;
-        let outcome = match self.own_record(request).await {
+        let outcome = match self.reached_record(request).await {
             Ok(Some(record)) => self.shared.cancel(record).await,
             Ok(None) => Cancellation::Refused(ErrorCode::UnknownJob, "no such job"),
             Err(problem) => return self.unavailable(req, &problem),

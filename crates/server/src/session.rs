@@ -259,6 +259,7 @@ fn shutting_down() -> End {
 impl Session {
     async fn requests(self: &Arc<Self>, frames: &mut FrameReader<OwnedReadHalf>) -> End {
         let mut tokens = self.shared.tokens.changes();
+        let mut expired = std::pin::pin!(self.grant.expired());
         loop {
             let next = tokio::select! {
                 next = self.next(frames) => next,
@@ -268,6 +269,7 @@ impl Session {
                     }
                     continue;
                 }
+                () = &mut expired => return not_allowed(Refused::Expired),
                 () = self.gone.cancelled() => return End::Left,
                 () = self.shutdown.cancelled() => {
                     self.finish_accepting().await;
@@ -321,7 +323,7 @@ impl Session {
         if let Some((req, scope)) = needed(&message)
             && !self.grant.allows(scope)
         {
-            let text = format!("the token lacks the scope {scope:?}");
+            let text = format!("the token lacks the scope {scope}");
             let rejected = refuse(req, ErrorCode::NotAllowed, text);
             self.outbox.send(&ServerMessage::Rejected(rejected));
             return self.skip_body(ErrorCode::NotAllowed, frames).await;
@@ -430,6 +432,16 @@ impl Session {
         if timeout(limit, self.accepting.wait()).await.is_err() {
             warn!("{} submits are not answered in time", self.accepting.len());
         }
+    }
+
+    /// Whether this owner's jobs are to be seen and changed here.
+    pub(crate) fn reaches(&self, owner: &Owner) -> bool {
+        self.owner == *owner || self.reaches_all()
+    }
+
+    /// The same of all owners'.
+    pub(crate) fn reaches_all(&self) -> bool {
+        self.grant.allows(Scope::Admin)
     }
 
     pub(crate) fn in_flight(&self) -> usize {

@@ -76,7 +76,7 @@ impl Session {
         let mut unknown = Vec::new();
         for id in request.jobs {
             match self.shared.store.get(id) {
-                Ok(Some(found)) if found.run.job.owner == self.owner => spooled.push(id),
+                Ok(Some(found)) if self.reaches(&found.run.job.owner) => spooled.push(id),
                 Ok(Some(_)) => unknown.push(id),
                 Ok(None) => elsewhere.push(id),
                 Err(problem) => {
@@ -97,7 +97,7 @@ impl Session {
         let mut found = Vec::new();
         for id in elsewhere {
             match rows.remove(&id) {
-                Some(row) if row.job.owner == self.owner => found.push(row),
+                Some(row) if self.reaches(&row.job.owner) => found.push(row),
                 _ => unknown.push(id),
             }
         }

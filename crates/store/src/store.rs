@@ -1,5 +1,7 @@
 //! The store as others see it.
 
+mod page;
+
 use crate::{
     SMALL_IMAGE, StoreError,
     committer::{Op, Reply},
@@ -11,14 +13,11 @@ use crate::{
     upload::{Staged, Upload, check_bytes},
 };
 use bytes::Bytes;
-use imgsys_types::{
-    Cursor, Digest, HistoryFilter, Job, JobId, JobRecord, JobResult, Owner, Run, ServerId,
-};
+use imgsys_types::{Digest, Job, JobId, JobRecord, JobResult, Owner, Run, ServerId};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::{
     fmt,
     fs::File,
-    ops::Bound,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc::Sender},
     thread::JoinHandle,
@@ -264,42 +263,6 @@ impl Store {
                 }
             }
             Ok(unreadable)
-        })
-    }
-
-    /// An owner's jobs in the spool that match the filter, newest first (by time of submission,
-    /// then id), at most `limit`, those after `after` only. Records that
-    /// can't be read are logged and left out. A filter that matches few jobs reads
-    /// many: this belongs on a blocking thread.
-    pub fn page(
-        &self,
-        owner: &Owner,
-        filter: &HistoryFilter,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<Vec<JobRecord>, StoreError> {
-        let (first, end) = tables::page_bounds(owner, filter, after);
-        if first >= end {
-            return Ok(Vec::new());
-        }
-        let range = (
-            Bound::Included(first.as_slice()),
-            Bound::Excluded(end.as_slice()),
-        );
-        self.0.shared.read(SPOOL, "reading the spool", |spool| {
-            let mut records = Vec::new();
-            for entry in spool.range::<&[u8]>(range)?.rev() {
-                if records.len() >= limit {
-                    break;
-                }
-                let (key, value) = entry?;
-                let spooled = readable(key.value(), value.value());
-                match spooled.map(Spooled::into_record) {
-                    Some(record) if filter.matches(&record) => records.push(record),
-                    _ => {}
-                }
-            }
-            Ok(records)
         })
     }
 

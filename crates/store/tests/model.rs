@@ -9,7 +9,7 @@ use common::{digest, noise, open, owner, result};
 use imgsys_store::{Accepted, Image, SMALL_IMAGE, Spooled, Store};
 use imgsys_types::{
     Cursor, HistoryFilter, Job, JobId, JobRecord, JobState, Owner, Priority, Run, ServerId,
-    Timestamp,
+    Timestamp, Whose,
 };
 use proptest::{collection::vec, option, prelude::*};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,12 +85,12 @@ impl Model {
         if known { "duplicate" } else { "new" }
     }
 
-    fn page(&self, owner: &Owner, filter: &HistoryFilter, after: Option<Cursor>) -> Vec<JobRecord> {
+    fn page(&self, whose: &Whose, filter: &HistoryFilter, after: Option<Cursor>) -> Vec<JobRecord> {
         let mut page: Vec<_> = self
             .spool
             .values()
             .map(|spooled| spooled.clone().into_record())
-            .filter(|record| record.job.owner == *owner && filter.matches(record))
+            .filter(|record| whose.includes(&record.job.owner) && filter.matches(record))
             .filter(|record| after.is_none_or(|after| Cursor::of(record) < after))
             .collect();
         page.sort_by_key(|record| std::cmp::Reverse(Cursor::of(record)));
@@ -242,12 +242,13 @@ proptest! {
             submitted_at: Timestamp::from_micros(time),
             job: job_id(id),
         });
-        for owner in OWNERS.map(owner) {
-            let mut expected = model.page(&owner, &filter, after);
-            let all = store.page(&owner, &filter, after, usize::MAX).unwrap();
+        let each = OWNERS.map(|name| Whose::One(owner(name)));
+        for whose in each.into_iter().chain([Whose::All]) {
+            let mut expected = model.page(&whose, &filter, after);
+            let all = store.page(&whose, &filter, after, usize::MAX).unwrap();
             prop_assert_eq!(&all, &expected);
             expected.truncate(limit);
-            prop_assert_eq!(store.page(&owner, &filter, after, limit).unwrap(), expected);
+            prop_assert_eq!(store.page(&whose, &filter, after, limit).unwrap(), expected);
         }
         for (number, image) in images.iter().enumerate() {
             if model.known.iter().any(|(_, known)| *known == number) {

@@ -3,7 +3,7 @@
 use crate::{
     Analysis, Analyzer, Color, Cursor, Digest, ErrorCode, Exif, Exposure, Failure, FailureReason,
     Gps, HistoryFilter, Job, JobId, JobRecord, JobResult, JobState, Limits, Outcome, Owner,
-    PerceptualHash, Priority, Properties, Scalar, Score, ServerId, Timestamp,
+    PerceptualHash, Priority, Properties, Scalar, Score, ServerId, Timestamp, Whose,
 };
 use proptest::{
     collection::{btree_map, vec},
@@ -36,6 +36,11 @@ pub fn timestamp() -> impl Strategy<Value = Timestamp> {
 /// Any owner.
 pub fn owner() -> impl Strategy<Value = Owner> {
     "[a-zA-Z0-9._@-]{1,64}".prop_filter_map("an owner", |text| text.parse().ok())
+}
+
+/// Any owner, or all.
+pub fn whose() -> impl Strategy<Value = Whose> {
+    prop_oneof![owner().prop_map(Whose::One), Just(Whose::All)]
 }
 
 /// Any priority.

@@ -1,9 +1,68 @@
 //! What to show of the history.
 
-use crate::{Analysis, Digest, JobId, JobRecord, JobState, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize};
+use crate::{Analysis, Digest, IdError, JobId, JobRecord, JobState, Owner, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{borrow::Cow, str::FromStr};
 
-/// Which jobs of an owner to show: all conditions that are set must hold.
+/// Whose jobs to show. Written as the owner's name, or as `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Cow<'_, str>")]
+pub enum Whose {
+    /// This owner's.
+    One(Owner),
+    /// All owners'.
+    All,
+}
+
+/// All owners; no owner has this name.
+const ALL: &str = "*";
+
+impl Whose {
+    /// Whether a job of this owner is among them.
+    #[must_use]
+    pub fn includes(&self, owner: &Owner) -> bool {
+        match self {
+            Self::One(one) => one == owner,
+            Self::All => true,
+        }
+    }
+}
+
+impl From<Owner> for Whose {
+    fn from(owner: Owner) -> Self {
+        Self::One(owner)
+    }
+}
+
+impl FromStr for Whose {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        match text {
+            ALL => Ok(Self::All),
+            owner => owner.parse().map(Self::One),
+        }
+    }
+}
+
+impl TryFrom<Cow<'_, str>> for Whose {
+    type Error = IdError;
+
+    fn try_from(text: Cow<'_, str>) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl Serialize for Whose {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::One(owner) => owner.as_str(),
+            Self::All => ALL,
+        })
+    }
+}
+
+/// Which jobs to show: all conditions that are set must hold.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct HistoryFilter {
     /// Submitted at this time or later.

@@ -34,7 +34,7 @@ pub mod time;
 pub use analysis::{Analysis, Analyzer, Score};
 pub use error::ErrorCode;
 pub use failure::{Failure, FailureReason};
-pub use filter::{Cursor, HistoryFilter};
+pub use filter::{Cursor, HistoryFilter, Whose};
 pub use hash::PerceptualHash;
 pub use ids::{Digest, IdError, JobId, Owner, ServerId};
 pub use job::{Job, JobRecord, JobResult, JobState, Outcome, Priority, Run};

@@ -16,7 +16,7 @@ use imgsys_proto::{
     ClientMessage, ServerMessage,
     message::{HistoryRequest, Page},
 };
-use imgsys_types::{Cursor, HistoryFilter, JobRecord, Outcome};
+use imgsys_types::{Cursor, HistoryFilter, JobRecord, Outcome, Whose};
 
 /// Jobs that are asked for at once; what is printed is held in memory a page at a time.
 const PAGE: u64 = 1000;
@@ -26,13 +26,13 @@ pub(crate) async fn run(args: History, context: Context) -> Result<Exit, ClientE
     let screen = &context.screen;
     let mut caller = Caller::new(&context);
     let mut printer = Printer::new(&args, screen);
-    let filter = args.filter.wire();
+    let (filter, whose) = (args.filter.wire(), args.whose.wire());
     let mut left = if args.all { u64::MAX } else { args.limit };
     let mut after = None;
     let (mut shown, mut warned) = (0_u64, false);
     while left > 0 {
         let limit = u32::try_from(left.min(PAGE)).unwrap_or(u32::MAX);
-        let page = fetch(&mut caller, limit, after, &filter).await?;
+        let page = fetch(&mut caller, limit, after, &filter, whose.as_ref()).await?;
         if page.partial && !warned {
             warned = true;
             screen.error("warning: the server can't reach its database; only jobs that it still holds are shown");
@@ -67,6 +67,7 @@ pub(super) async fn fetch(
     limit: u32,
     after: Option<Cursor>,
     filter: &HistoryFilter,
+    whose: Option<&Whose>,
 ) -> Result<Page, ClientError> {
     let answer = caller.call(|req| {
         ClientMessage::History(HistoryRequest {
@@ -74,6 +75,7 @@ pub(super) async fn fetch(
             limit,
             after,
             filter: filter.clone(),
+            owner: whose.cloned(),
         })
     });
     match answer.await? {
@@ -96,13 +98,16 @@ struct Printer<'a> {
     form: Form,
     /// Whether to say which run a result is of.
     runs: bool,
+    /// Whether to say whose a job is.
+    owners: bool,
     table: Table,
     header_due: bool,
 }
 
 impl<'a> Printer<'a> {
     fn new(args: &History, screen: &'a Screen) -> Self {
-        let columns = vec![
+        let owners = args.whose.wire() == Some(Whose::All);
+        let mut columns = vec![
             Column::left("SUBMITTED", 19),
             Column::left("JOB", 36),
             Column::left("NAME", 24).gives_way(),
@@ -112,6 +117,9 @@ impl<'a> Printer<'a> {
             Column::right("TIME", 8),
             Column::left("NOTE", 8),
         ];
+        if owners {
+            columns.insert(1, Column::left("OWNER", 10));
+        }
         Self {
             screen,
             form: match (args.json, args.csv) {
@@ -120,6 +128,7 @@ impl<'a> Printer<'a> {
                 (false, false) => Form::Table,
             },
             runs: args.all_runs,
+            owners,
             table: Table::new(columns),
             header_due: !args.json,
         }
@@ -146,7 +155,7 @@ impl<'a> Printer<'a> {
             lines.push_str(&self.table.header(self.screen));
         }
         for record in jobs {
-            lines.push_str(&self.table.row(&row(record, self.runs), self.screen));
+            lines.push_str(&self.table.row(&self.row(record), self.screen));
         }
         print(self.screen, &lines)
     }
@@ -176,37 +185,41 @@ impl<'a> Printer<'a> {
             Ok(())
         }
     }
-}
 
-fn row(record: &JobRecord, runs: bool) -> Vec<Cell> {
-    let dash = || "-".to_owned();
-    let (paint, label, confidence, note) =
-        match record.result.as_ref().map(|result| &result.outcome) {
-            None => (Paint::Yellow, dash(), dash(), String::new()),
-            Some(Outcome::Done(analysis)) => (
-                Paint::Green,
-                analysis.label.clone(),
-                percent(analysis.confidence),
-                String::new(),
-            ),
-            Some(Outcome::Failed(failure)) => (Paint::Red, dash(), dash(), failure.to_string()),
+    fn row(&self, record: &JobRecord) -> Vec<Cell> {
+        let dash = || "-".to_owned();
+        let (paint, label, confidence, note) =
+            match record.result.as_ref().map(|result| &result.outcome) {
+                None => (Paint::Yellow, dash(), dash(), String::new()),
+                Some(Outcome::Done(analysis)) => (
+                    Paint::Green,
+                    analysis.label.clone(),
+                    percent(analysis.confidence),
+                    String::new(),
+                ),
+                Some(Outcome::Failed(failure)) => (Paint::Red, dash(), dash(), failure.to_string()),
+            };
+        let note = match &record.result {
+            Some(result) if self.runs => format!("run {} {note}", result.run),
+            _ => note,
         };
-    let note = match &record.result {
-        Some(result) if runs => format!("run {} {note}", result.run),
-        _ => note,
-    };
-    let time = record
-        .result
-        .as_ref()
-        .map_or_else(dash, |result| Span(job_time(result)).to_string());
-    vec![
-        Cell::new(&local(record.job.submitted_at)),
-        Cell::new(&record.job.id.to_string()),
-        Cell::new(&record.job.name),
-        Cell::painted(record.state().as_str(), paint),
-        Cell::new(&label),
-        Cell::new(&confidence),
-        Cell::new(&time),
-        Cell::new(&note),
-    ]
+        let time = record
+            .result
+            .as_ref()
+            .map_or_else(dash, |result| Span(job_time(result)).to_string());
+        let mut row = vec![
+            Cell::new(&local(record.job.submitted_at)),
+            Cell::new(&record.job.id.to_string()),
+            Cell::new(&record.job.name),
+            Cell::painted(record.state().as_str(), paint),
+            Cell::new(&label),
+            Cell::new(&confidence),
+            Cell::new(&time),
+            Cell::new(&note),
+        ];
+        if self.owners {
+            row.insert(1, Cell::new(record.job.owner.as_str()));
+        }
+        row
+    }
 }

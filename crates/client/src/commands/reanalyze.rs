@@ -16,7 +16,7 @@ use imgsys_proto::{
     ClientMessage, ServerMessage,
     message::{Reanalyze as Request, Reanalyzing, RefusedRun, RunOf},
 };
-use imgsys_types::{Cursor, ErrorCode, HistoryFilter, JobId, JobRecord, Priority};
+use imgsys_types::{Cursor, ErrorCode, HistoryFilter, JobId, JobRecord, Priority, Whose};
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
@@ -29,8 +29,9 @@ const PAGE: u32 = 1000;
 /// Asks for jobs' next runs, and tells how they end.
 pub(crate) async fn run(args: Reanalyze, mut context: Context) -> Result<Exit, ClientError> {
     let filter = args.filter.wire();
-    let unfiltered = filter == HistoryFilter::default();
-    if args.jobs.is_empty() && unfiltered && !args.all {
+    let whose = args.whose.wire();
+    let unfiltered = filter == HistoryFilter::default() && whose.is_none();
+    if args.jobs.is_empty() && filter == HistoryFilter::default() && !args.all {
         let text =
             "which jobs? Give their ids, or say what they have in common (see --help), or --all";
         return Err(ClientError::Usage(text.into()));
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: Reanalyze, mut context: Context) -> Result<Exit, C
     };
     let asked = async {
         if args.jobs.is_empty() {
-            batches.matching(filter).await
+            batches.matching(filter, whose).await
         } else {
             batches.named(job_ids(&args.jobs, &context).await?).await
         }
@@ -125,10 +126,15 @@ impl Batches<'_> {
     }
 
     /// The jobs that have ended and that the filter lets pass, newest first.
-    async fn matching(&mut self, filter: HistoryFilter) -> Result<(), ClientError> {
+    async fn matching(
+        &mut self,
+        filter: HistoryFilter,
+        whose: Option<Whose>,
+    ) -> Result<(), ClientError> {
         let mut after: Option<Cursor> = None;
         loop {
-            let page = history::fetch(&mut self.caller, PAGE, after, &filter).await?;
+            let page =
+                history::fetch(&mut self.caller, PAGE, after, &filter, whose.as_ref()).await?;
             if page.partial {
                 let text = "the server can't reach its database: try again later";
                 return Err(ClientError::Plain(text.into()));

@@ -40,7 +40,10 @@ pub(crate) async fn run(args: Status, context: Context) -> Result<Exit, ClientEr
     if args.json {
         print_json(&context.screen, &Json::from(status))?;
     } else {
-        print(&context.screen, &listing(&pairs(&context.address, &status)))?;
+        print(
+            &context.screen,
+            &listing(&pairs(&context.server.address, &status)),
+        )?;
     }
     Ok(Exit::Ok)
 }

@@ -12,7 +12,7 @@ use std::{
     io::Read,
     path::Path,
     process::{Child, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -21,6 +21,8 @@ pub fn imgsys(address: &str) -> Command {
     let mut command = assert_cmd::cargo_bin_cmd!("imgsys");
     command
         .env_remove("NO_COLOR")
+        .env_remove("IMGSYS_TOKEN")
+        .env("XDG_CONFIG_HOME", "/nonexistent")
         .env("TZ", "UTC")
         .env("IMGSYS_SERVER", address)
         .timeout(Duration::from_secs(60));
@@ -38,6 +40,28 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> String {
     let path = dir.join(name);
     std::fs::write(&path, bytes).unwrap();
     path.to_str().unwrap().to_owned()
+}
+
+/// A bitmap of one pixel; no two numbers give the same image.
+pub fn bitmap(number: u32) -> Vec<u8> {
+    let mut bytes =
+        b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x18\0".to_vec();
+    bytes.resize(54, 0);
+    let [a, b, c, _] = number.to_le_bytes();
+    bytes.extend([a, b, c, 0]);
+    bytes
+}
+
+/// Asks again and again until there is an answer.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What the server says of every image.

@@ -89,6 +89,7 @@ const OPTIONAL: &[&str] = &[
     "submit.watch",
     "history.after",
     "history.filter",
+    "history.owner",
     "filter.since",
     "filter.until",
     "filter.label",

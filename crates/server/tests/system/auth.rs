@@ -175,6 +175,7 @@ async fn owners_see_only_what_is_theirs() {
         limit: 10,
         after: None,
         filter: HistoryFilter::default(),
+        owner: None,
     });
     match bert.ask(&history).await {
         ServerMessage::Page(page) => assert_eq!(page.jobs, []),
@@ -225,6 +226,7 @@ async fn a_token_allows_what_its_scopes_say() {
         limit: 10,
         after: None,
         filter: HistoryFilter::default(),
+        owner: None,
     };
     match connection.ask(&ClientMessage::History(request)).await {
         ServerMessage::Page(page) => assert_eq!(page.jobs, []),
@@ -284,5 +286,39 @@ fn an_open_address_without_tokens_is_refused_with_what_to_do() {
     let line = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     for part in ["auth.tokens_file", "token new", "auth.insecure = true"] {
         assert!(line.contains(part), "{part} in {line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_expires_ends_its_connections() {
+    let (house, _) = house();
+    let args = ["new", "brief", "--owner", "anna", "--expires"];
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let mut seconds = 3;
+    let mut connection = loop {
+        // As long as it takes here until the server has heard of it.
+        let brief = token(
+            &house.file,
+            &[&args[..], &[&format!("{seconds}s")]].concat(),
+        );
+        let opened = loop {
+            match Connection::open_as(&house.stack.address(), Some(&brief)).await {
+                Err(error) if error.to_string().contains("not known") => {}
+                opened => break opened,
+            }
+            assert!(std::time::Instant::now() < deadline, "it is never known");
+        };
+        match opened {
+            Ok(connection) => break connection,
+            Err(_) => seconds *= 2,
+        }
+        token(&house.file, &["revoke", "brief"]);
+    };
+    match timeout(PATIENCE, connection.next()).await.unwrap().unwrap() {
+        ServerMessage::Goodbye(goodbye) => {
+            assert_eq!(goodbye.code, ErrorCode::NotAllowed);
+            assert!(goodbye.text.contains("expired"), "{}", goodbye.text);
+        }
+        other => panic!("unexpected: {other:?}"),
     }
 }

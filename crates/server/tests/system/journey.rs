@@ -36,6 +36,7 @@ async fn page(connection: &mut Connection, filter: HistoryFilter, limit: u32) ->
             limit,
             after,
             filter: filter.clone(),
+            owner: None,
         };
         match connection.ask(&ClientMessage::History(request)).await {
             ServerMessage::Page(page) => {
@@ -316,6 +317,7 @@ async fn accepts_while_redis_and_postgres_are_away() {
         limit: 10,
         after: None,
         filter: HistoryFilter::default(),
+        owner: None,
     };
     match connection.ask(&ClientMessage::History(request)).await {
         ServerMessage::Page(page) => {

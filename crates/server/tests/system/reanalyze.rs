@@ -132,6 +132,7 @@ async fn a_job_has_as_many_runs_as_are_asked_for() {
             limit: 10,
             after: None,
             filter,
+            owner: None,
         };
         match connection.ask(&ClientMessage::History(request)).await {
             ServerMessage::Page(page) => page.jobs.len(),

@@ -11,7 +11,7 @@ use imgsys_proto::{
 use imgsys_types::{
     Analysis, Analyzer, Color, Cursor, Digest, ErrorCode, Exif, Exposure, Failure, FailureReason,
     Gps, HistoryFilter, Job, JobId, JobRecord, JobResult, JobState, Limits, Outcome, Owner,
-    PerceptualHash, Priority, Properties, Scalar, Score, ServerId, Timestamp,
+    PerceptualHash, Priority, Properties, Scalar, Score, ServerId, Timestamp, Whose,
 };
 
 /// A message, its body and the name of its file.
@@ -226,21 +226,25 @@ pub(crate) fn client() -> Vec<Fixture<ClientMessage>> {
         name: Some("photos/".into()),
         ..HistoryFilter::default()
     };
-    let history = |filter| {
+    let history = |filter, owner| {
         M::History(HistoryRequest {
             req: 3,
             limit: 50,
             after: Some(cursor()),
             filter,
+            owner,
         })
     };
-    let short = history(filter.clone());
-    let history = history(HistoryFilter {
+    let short = history(filter.clone(), None);
+    let filter = HistoryFilter {
         analyzer: Some("simulated".into()),
         except_version: Some("2".into()),
         except_model: Some(sha256()),
         ..filter
-    });
+    };
+    // And before there were others' jobs to choose from.
+    let own = history(filter.clone(), None);
+    let history = history(filter, Some(Whose::All));
     let run = |job, run| RunOf { job, run };
     let reanalyze = M::Reanalyze(Reanalyze {
         req: 9,
@@ -262,6 +266,7 @@ pub(crate) fn client() -> Vec<Fixture<ClientMessage>> {
         },
         fixture("watch", watch),
         fixture("history", history),
+        fixture("history-own", own),
         fixture("history-short", short),
         fixture("show", M::Show(job_request(4))),
         fixture("status", M::Status(Request { req: 5 })),

@@ -10,7 +10,7 @@ use imgsys_proto::{
 };
 use imgsys_types::arbitrary::{
     cursor, digest, error_code, filter, job_id, job_record, job_result, limits, owner, priority,
-    server_id, timestamp,
+    server_id, timestamp, whose,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -52,12 +52,14 @@ fn watch() -> impl Strategy<Value = Watch> {
 }
 
 fn history() -> impl Strategy<Value = HistoryRequest> {
-    (any::<u64>(), any::<u32>(), option::of(cursor()), filter()).prop_map(
-        |(req, limit, after, filter)| HistoryRequest {
+    let place = (any::<u32>(), option::of(cursor()));
+    (any::<u64>(), place, filter(), option::of(whose())).prop_map(
+        |(req, (limit, after), filter, owner)| HistoryRequest {
             req,
             limit,
             after,
             filter,
+            owner,
         },
     )
 }
