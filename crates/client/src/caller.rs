@@ -174,6 +174,7 @@ fn answers(message: &ServerMessage) -> Option<u64> {
         ServerMessage::Status(answer) => Some(answer.req),
         ServerMessage::Image(answer) => Some(answer.req),
         ServerMessage::Cancelled(answer) => Some(answer.req),
+        ServerMessage::Deleted(answer) => Some(answer.req),
         ServerMessage::Reanalyzing(answer) => Some(answer.req),
         ServerMessage::Runs(answer) => Some(answer.req),
         ServerMessage::Pong(answer) => Some(answer.req),

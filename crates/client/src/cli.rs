@@ -1,8 +1,12 @@
 //! The command line.
 
-use crate::times::{parse_span, parse_time};
+mod filter;
+
+pub(crate) use filter::Filter;
+
+use crate::times::parse_span;
 use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand, value_parser};
-use imgsys_types::{Digest, HistoryFilter, JobId, JobState, Owner, Priority, Timestamp, Whose};
+use imgsys_types::{JobId, JobState, Owner, Priority, Whose};
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 /// The port of a server, where none is given.
@@ -31,7 +35,7 @@ Exit codes:
 const JSON_FIELDS: &str = "\
 JSON: one object per line. Fields, left out where they make no sense:
   name          the file's path as it was given
-  job           the job's id, for show, wait, get and cancel
+  job           the job's id, for show, wait, get, cancel and delete
   state         done, failed, or queued (accepted, not answered yet)
   label         what is in the image; confidence in percent
   reason        why it failed, for programs; detail, for people
@@ -118,7 +122,13 @@ pub(crate) enum Command {
     /// Get a job's image back.
     Get(Get),
     /// End jobs that have not ended yet; they count as failed.
-    Cancel(Cancel),
+    Cancel(Named),
+    /// Delete jobs that have ended, and their images.
+    ///
+    /// A deleted job is in no history any more. What stays of it at the server is that there was an
+    /// image of this size and SHA-256, when, and how long it took: not its name, nor what was seen
+    /// in it. Its file is removed unless another job has the same image. There is no way back.
+    Delete(Named),
     /// Analyse images once more that are at the server, and wait for the answers.
     ///
     /// The jobs stay what they are: this is their next run, and the history shows the newest. A job
@@ -208,57 +218,6 @@ impl WhoseArgs {
     }
 }
 
-/// Which jobs of the past. All that is given must hold of a job, or of its newest result.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Which jobs")]
-pub(crate) struct Filter {
-    /// Submitted at this time or later: 2026-11-01, '2026-11-01 12:00', RFC 3339, or a span such as
-    /// 2h or 7d ago.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub(crate) since: Option<Timestamp>,
-    /// Submitted before this time.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub(crate) until: Option<Timestamp>,
-    /// With exactly this label.
-    #[arg(long)]
-    pub(crate) label: Option<String>,
-    /// With at least this confidence, in percent.
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
-    pub(crate) min_confidence: Option<f64>,
-    /// In this state: queued, done or failed.
-    #[arg(long, value_parser = parse_state)]
-    pub(crate) state: Option<JobState>,
-    /// Whose name begins so.
-    #[arg(long, value_name = "PREFIX")]
-    pub(crate) name: Option<String>,
-    /// Analysed by an analyzer of this name, such as simulated or onnx.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) analyzer: Option<String>,
-    /// Analysed, but not by this version of its analyzer.
-    #[arg(long, value_name = "VERSION")]
-    pub(crate) except_version: Option<String>,
-    /// Analysed, but not with the model of this SHA-256.
-    #[arg(long, value_name = "SHA256")]
-    pub(crate) except_model: Option<Digest>,
-}
-
-impl Filter {
-    /// The filter as the protocol has it.
-    pub(crate) fn wire(&self) -> HistoryFilter {
-        HistoryFilter {
-            since: self.since,
-            until: self.until,
-            label: self.label.clone(),
-            min_confidence: self.min_confidence,
-            state: self.state,
-            name: self.name.clone(),
-            analyzer: self.analyzer.clone(),
-            except_version: self.except_version.clone(),
-            except_model: self.except_model,
-        }
-    }
-}
-
 /// Options of `show`.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
@@ -300,9 +259,9 @@ pub(crate) struct Get {
     pub(crate) force: bool,
 }
 
-/// Options of `cancel`.
+/// Options of commands for jobs that are named.
 #[derive(Debug, Args)]
-pub(crate) struct Cancel {
+pub(crate) struct Named {
     /// Ids of jobs; `-` reads them from standard input, the first word of each line.
     #[arg(required = true, value_name = "JOB")]
     pub(crate) jobs: Vec<JobArg>,

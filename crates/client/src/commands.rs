@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub(crate) mod cancel;
+pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod reanalyze;
@@ -11,7 +12,12 @@ pub(crate) mod status;
 pub(crate) mod wait;
 
 use crate::{
-    clean::clean, cli::JobArg, context::Context, error::ClientError, line::json_line,
+    caller::Caller,
+    clean::clean,
+    cli::{JobArg, Named},
+    context::Context,
+    error::{ClientError, Exit},
+    line::json_line,
     screen::Screen,
 };
 use imgsys_types::JobId;
@@ -50,6 +56,67 @@ fn read_job_ids() -> Result<Vec<JobId>, ClientError> {
         jobs.push(job);
     }
     Ok(jobs)
+}
+
+/// What became of one job.
+#[derive(Debug, Serialize)]
+struct Told {
+    job: JobId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancelled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// What is done to each of the jobs that are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Cancelled,
+    Deleted,
+}
+
+/// Does it to each of them, and tells how that went. A refusal is of one job, not of those behind it.
+async fn to_each(
+    args: Named,
+    context: Context,
+    deed: Deed,
+    ask: impl AsyncFn(&mut Caller<'_>, JobId) -> Result<(), ClientError>,
+) -> Result<Exit, ClientError> {
+    let mut caller = Caller::new(&context);
+    let mut exit = Exit::Ok;
+    for job in job_ids(&args.jobs, &context).await? {
+        let refusal = match ask(&mut caller, job).await {
+            Ok(()) => None,
+            Err(ClientError::Refused { code, text }) => Some((code, text)),
+            Err(error) => return Err(error),
+        };
+        if refusal.is_some() {
+            exit = Exit::Failed;
+        }
+        if args.json {
+            let done = |which| (which == deed).then_some(refusal.is_none());
+            let told = Told {
+                job,
+                cancelled: done(Deed::Cancelled),
+                deleted: done(Deed::Deleted),
+                reason: refusal.as_ref().map(|(code, _)| code.as_str()),
+                detail: refusal.map(|(_, text)| text),
+            };
+            print_json(&context.screen, &told)?;
+        } else {
+            let what = match (refusal, deed) {
+                (Some((code, text)), _) => clean(&format!("failed: {code}: {text}")).into_owned(),
+                (None, Deed::Cancelled) => "cancelled".into(),
+                (None, Deed::Deleted) => "deleted".into(),
+            };
+            print(&context.screen, &format!("{job}  {what}\n"))?;
+        }
+    }
+    Ok(exit)
 }
 
 /// Prints lines of results.

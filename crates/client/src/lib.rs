@@ -148,6 +148,7 @@ async fn dispatch(command: Command, context: Context) -> Result<Exit, ClientErro
             Command::Show(args) => commands::show::run(args, context).await,
             Command::Get(args) => commands::get::run(args, context).await,
             Command::Cancel(args) => commands::cancel::run(args, context).await,
+            Command::Delete(args) => commands::delete::run(args, context).await,
             Command::Reanalyze(args) => commands::reanalyze::run(args, context).await,
             Command::Status(args) => commands::status::run(args, context).await,
             Command::Send(args) => commands::send::run(args, context).await,

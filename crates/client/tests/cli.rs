@@ -18,6 +18,7 @@ fn help_names_every_command_and_exit_code() {
         "wait",
         "get",
         "cancel",
+        "delete",
         "reanalyze",
         "status",
     ];
@@ -85,6 +86,7 @@ fn wrong_usage_is_exit_code_2() {
         (vec!["wait", "x"], "not a UUID"),
         (vec!["get", "x"], "not a UUID"),
         (vec!["cancel"], "<JOB>"),
+        (vec!["delete"], "<JOB>"),
         (vec!["reanalyze"], "which jobs?"),
         (vec!["reanalyze", JOB, "--all"], "--all"),
         (vec!["reanalyze", JOB, "--label", "cat"], "not by both"),
@@ -134,6 +136,7 @@ fn no_server_is_one_line_and_exit_code_3() {
         vec!["wait", JOB],
         vec!["get", JOB],
         vec!["cancel", JOB],
+        vec!["delete", JOB],
         vec!["reanalyze", JOB],
         vec!["reanalyze", "--all"],
         vec!["status"],

@@ -248,6 +248,24 @@ fn cancel_tells_of_each_job() {
 }
 
 #[test]
+fn delete_tells_of_each_job() {
+    let server = Server::start([]);
+    let open = server.add_job("a.jpg", b"1", None).to_string();
+    let done = server.add_job("b.jpg", b"2", Some(cat())).to_string();
+    imgsys(&server.address)
+        .args(["delete", &done, &open])
+        .assert()
+        .code(1)
+        .stdout(contains(format!("{done}  deleted\n")).and(contains("failed: not_finished")));
+    imgsys(&server.address)
+        .args(["delete", &done, "--json"])
+        .assert()
+        .code(1)
+        .stdout(contains("\"deleted\":false,\"reason\":\"unknown_job\""));
+    assert!(!stdout(&server, &["history"]).contains("b.jpg"));
+}
+
+#[test]
 fn status_is_shown() {
     let server = Server::start([]);
     imgsys(&server.address)

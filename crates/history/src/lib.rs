@@ -5,6 +5,7 @@
 //! | [`mod@migrate`] | the schema's versions (`sql/` at the top of the repository) and how they are applied |
 //! | [`mod@write`] | [`Writer`]: batches of events become rows, in any order, each once; for the persister |
 //! | [`read`] | [`Reader`]: pages of an owner's history, jobs by id; for the server |
+//! | `erase` | a reader erases what is personal of a job |
 //! | `address` | the connection string, with libpq's words for TLS |
 //! | `connection` | how a connection is set up, and what an error of PostgreSQL means |
 //! | `batch` | the events of a batch, one line a job, as columns |
@@ -18,6 +19,7 @@
 mod address;
 mod batch;
 mod connection;
+mod erase;
 pub mod migrate;
 mod query;
 pub mod read;

@@ -14,6 +14,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0002_analyzers",
         include_str!("../../../sql/0002_analyzers.sql"),
     ),
+    (
+        "0003_deletion",
+        include_str!("../../../sql/0003_deletion.sql"),
+    ),
 ];
 
 /// The key of the advisory lock under which migrations run: "imgsys" in ASCII.

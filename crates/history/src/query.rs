@@ -9,9 +9,10 @@ pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// All owners, by one look into an index for each: there are few, and many jobs of each.
 const OWNERS: &str = "WITH RECURSIVE owners (owner_name) AS (
-    (SELECT owner FROM jobs ORDER BY owner LIMIT 1)
+    (SELECT owner FROM jobs WHERE deleted_at IS NULL ORDER BY owner LIMIT 1)
     UNION ALL
-    SELECT (SELECT owner FROM jobs WHERE owner > owner_name ORDER BY owner LIMIT 1)
+    SELECT (SELECT owner FROM jobs WHERE owner > owner_name AND deleted_at IS NULL
+            ORDER BY owner LIMIT 1)
     FROM owners WHERE owner_name IS NOT NULL)
  ";
 
@@ -38,13 +39,14 @@ impl Query {
         match whose {
             Whose::One(owner) => {
                 query.add(&format!(
-                    "SELECT {COLUMNS} FROM (SELECT * FROM jobs WHERE owner = $1"
+                    "SELECT {COLUMNS} FROM (SELECT * FROM jobs WHERE owner = $1 AND deleted_at IS NULL"
                 ));
                 query.value(owner.as_str().to_owned(), Type::TEXT);
             }
             Whose::All => query.add(&format!(
                 "{OWNERS}SELECT {COLUMNS} FROM (SELECT of_one.* FROM owners,
-                 LATERAL (SELECT * FROM jobs WHERE owner = owner_name"
+                 LATERAL (SELECT * FROM jobs
+                          WHERE owner = owner_name AND deleted_at IS NULL"
             )),
         }
         query.filter(filter);
@@ -160,7 +162,11 @@ fn prefix_pattern(prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{connect, migrate};
+    use crate::{
+        connect,
+        erase::{DELETED, NEEDED},
+        migrate,
+    };
     use imgsys_types::{JobId, JobState, Owner, Timestamp};
 
     #[test]
@@ -197,6 +203,7 @@ mod tests {
                                       AS state, at AS done, 0 AS run,
                                       CASE WHEN n % 1000 > 0 THEN 50 END AS conf,
                                       CASE WHEN n % 1000 > 0 THEN 'label ' || n % 500 END AS label) AS r;
+                 UPDATE jobs SET deleted_at = now() WHERE submitted_at < timestamptz 'epoch' + interval '1 h';
                  ANALYZE jobs",
             )
             .unwrap();
@@ -232,9 +239,53 @@ mod tests {
     }
 
     #[test]
+    fn images_of_deleted_jobs_have_theirs() {
+        let server = imgsys_local::TestPostgres::start().unwrap();
+        let mut client = connect(&server.url()).unwrap();
+        migrate(&mut client).unwrap();
+        client
+            .batch_execute(
+                "INSERT INTO jobs (id, server, submitted_at, finished_at, bytes, run, state, priority,
+                                   sha256, owner, name, deleted_at)
+                 SELECT gen_random_uuid(), md5((n % 2)::text)::uuid, now(), now(), 1, 0, 'failed', 5,
+                        sha256(n::text::bytea), 'local', '',
+                        CASE WHEN n % 100 = 0 THEN now() - n * interval '1 min' END
+                 FROM generate_series(1, 30000) AS n;
+                 ANALYZE jobs",
+            )
+            .unwrap();
+        let images = vec![vec![1_u8; 32]; 100];
+        let server = uuid::Uuid::nil();
+        let cases: [(&str, &str, Param<'_>, Param<'_>); 2] = [
+            (
+                "jobs_by_sha256",
+                NEEDED,
+                (&images, Type::BYTEA_ARRAY),
+                (&server, Type::UUID),
+            ),
+            (
+                "jobs_deleted",
+                DELETED,
+                (&server, Type::UUID),
+                (&3600_f64, Type::FLOAT8),
+            ),
+        ];
+        for (index, sql, one, two) in cases {
+            let rows = client.query_typed(&format!("EXPLAIN {sql}"), &[one, two]);
+            let lines = rows.unwrap().into_iter().map(|row| row.get(0));
+            let plan = lines.collect::<Vec<String>>().join("\n");
+            assert!(plan.contains(index), "{plan}");
+        }
+    }
+
+    #[test]
     fn only_what_is_set_is_asked_for() {
         let query = Query::page(&Owner::local().into(), &HistoryFilter::default(), None, 10);
-        assert!(query.sql.contains("WHERE owner = $1 ORDER BY"));
+        assert!(
+            query
+                .sql
+                .contains("WHERE owner = $1 AND deleted_at IS NULL ORDER BY")
+        );
         assert_eq!(query.params().len(), 2);
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     connection::{Advice, Fault, fault, limit_statements},
     migrate::pending,
     query::{Param, Query},
-    value::{COLUMNS, RowError, record},
+    value::{COLUMNS, RowError, record, standing},
 };
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
 use imgsys_types::{Cursor, HistoryFilter, JobId, JobRecord, Whose};
@@ -104,17 +104,28 @@ impl Reader {
         records(&rows)
     }
 
-    /// The jobs with these ids, of whatever owner, in no order; those that are not there are left
-    /// out.
+    /// The jobs with these ids, of whatever owner, in no order; those that are not there, or were
+    /// deleted, are left out.
     pub async fn get(&self, ids: &[JobId]) -> Result<Vec<JobRecord>, ReadError> {
+        records(&self.rows(ids, "AND j.deleted_at IS NULL").await?)
+    }
+
+    /// The same with those that were deleted, for whoever has to know that a job has ended: a
+    /// deleted one has [`FailureReason::Deleted`](imgsys_types::FailureReason::Deleted).
+    pub async fn get_with_deleted(&self, ids: &[JobId]) -> Result<Vec<JobRecord>, ReadError> {
+        let rows = self.rows(ids, "").await?;
+        let records: Result<_, RowError> = rows.iter().map(standing).collect();
+        Ok(records?)
+    }
+
+    async fn rows(&self, ids: &[JobId], and: &str) -> Result<Vec<Row>, ReadError> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
         let sql = format!(
-            "SELECT {COLUMNS} FROM jobs j
+            "SELECT {COLUMNS}, j.deleted_at IS NOT NULL AS deleted FROM jobs j
              LEFT JOIN predictions p ON p.job_id = j.id AND p.run = j.run
-             WHERE j.id = ANY($1)"
+             WHERE j.id = ANY($1) {and}"
         );
-        let rows = self.query(&sql, &[(&ids, Type::UUID_ARRAY)]).await?;
-        records(&rows)
+        self.query(&sql, &[(&ids, Type::UUID_ARRAY)]).await
     }
 
     /// What the runs of a job came to, newest first, those before `before` only: up to `limit`.
@@ -127,7 +138,7 @@ impl Reader {
     ) -> Result<Vec<JobRecord>, ReadError> {
         let sql = format!(
             "SELECT {} FROM jobs j JOIN predictions p ON p.job_id = j.id
-             WHERE j.id = $1 AND p.run < $2 ORDER BY p.run DESC LIMIT $3",
+             WHERE j.id = $1 AND j.deleted_at IS NULL AND p.run < $2 ORDER BY p.run DESC LIMIT $3",
             COLUMNS.replace("j.run", "p.run")
         );
         let before = before.map_or(i64::MAX, i64::from);
@@ -156,7 +167,11 @@ impl Reader {
 
     /// Asks on connections of the pool until one is not dead: after a restart of PostgreSQL all
     /// are, and that is told only by trying.
-    async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, ReadError> {
+    pub(crate) async fn query(
+        &self,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, ReadError> {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let connection = timeout_at(deadline, self.pool.get()).await?;

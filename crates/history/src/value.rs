@@ -123,6 +123,22 @@ pub(crate) fn record(row: &Row) -> Result<JobRecord, RowError> {
     Ok(JobRecord { job, result })
 }
 
+/// The same of a row that has a column `deleted`. Of a deleted job that has ended nothing is told but
+/// that.
+pub(crate) fn standing(row: &Row) -> Result<JobRecord, RowError> {
+    let mut record = record(row)?;
+    if row.try_get("deleted")? {
+        record.result = record.result.map(|result| JobResult {
+            finished_at: result.finished_at,
+            ..JobResult::failed(
+                result.run,
+                Failure::new(FailureReason::Deleted, "the job was deleted"),
+            )
+        });
+    }
+    Ok(record)
+}
+
 fn result(row: &Row, id: Uuid, run: i64) -> Result<JobResult, RowError> {
     let bad = |column| RowError::Value { id, column };
     // A job with a run but without its prediction has null here.

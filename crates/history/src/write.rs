@@ -2,7 +2,8 @@
 //!
 //! Events may come in any order, twice, and from several persisters at once: a job's row is made
 //! by whichever event comes first, `predictions` has a row for each run, and `jobs` repeats the
-//! newest of them. An event whose id belongs to a job of another owner or digest changes nothing.
+//! newest of them. An event whose id belongs to a job of another owner or digest changes nothing,
+//! nor does one of a job that was deleted: what was erased does not come back.
 
 use crate::{
     address::{Address, AddressError},
@@ -29,7 +30,7 @@ const JOBS: &str = "
         analyzer = excluded.analyzer, analyzer_version = excluded.analyzer_version,
         model = excluded.model
     WHERE jobs.owner = excluded.owner AND jobs.sha256 = excluded.sha256
-      AND excluded.run > coalesce(jobs.run, -1)";
+      AND jobs.deleted_at IS NULL AND excluded.run > coalesce(jobs.run, -1)";
 
 const PREDICTIONS: &str = "
     INSERT INTO predictions (job_id, run, state, analyzer, analyzer_version, model, label,
@@ -46,6 +47,7 @@ const PREDICTIONS: &str = "
                confidence, scores, properties, reason, detail, worker, attempts,
                queued_us, analysis_us, finished_at)
     JOIN jobs j ON j.id = e.id AND j.owner = e.owner AND j.sha256 = e.sha256
+                AND j.deleted_at IS NULL
     ON CONFLICT (job_id, run) DO NOTHING";
 
 const CONFLICTS: &str = "

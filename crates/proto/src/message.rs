@@ -29,6 +29,8 @@ pub enum ClientMessage {
     Fetch(JobRequest),
     /// End a job that has not ended yet.
     Cancel(JobRequest),
+    /// Erase a job that has ended, and its image.
+    Delete(JobRequest),
     /// Analyse these jobs once more.
     Reanalyze(Reanalyze),
     /// Show what the runs of a job came to.
@@ -63,6 +65,8 @@ pub enum ServerMessage {
     Image(Image),
     /// Answers `cancel`: the job has ended as failed, with the reason `cancelled`.
     Cancelled(Cancelled),
+    /// Answers `delete`: the job is out of the history, and its image gone if no other job has it.
+    Deleted(Deleted),
     /// Answers `reanalyze`: the runs that were accepted will not be lost.
     Reanalyzing(Reanalyzing),
     /// Answers `runs`.
@@ -350,6 +354,15 @@ pub struct Image {
 /// A job was cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancelled {
+    /// The request's number.
+    pub req: u64,
+    /// The job.
+    pub job: JobId,
+}
+
+/// A job was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
     /// The request's number.
     pub req: u64,
     /// The job.

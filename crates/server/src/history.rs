@@ -10,7 +10,7 @@ use imgsys_proto::{
     message::{HistoryRequest, JobAnswer, JobRequest, Page},
 };
 use imgsys_store::{Spooled, StoreError};
-use imgsys_types::{Cursor, ErrorCode, HistoryFilter, JobRecord, Whose};
+use imgsys_types::{Cursor, ErrorCode, FailureReason, HistoryFilter, JobRecord, Outcome, Whose};
 use std::{cmp::Reverse, collections::HashSet};
 use tokio::task::spawn_blocking;
 use tracing::warn;
@@ -56,7 +56,7 @@ impl Session {
         let store = &self.shared.store;
         // The spool first: a job that moves to the database meanwhile is in both, never in neither.
         let spooled = self.spooled(whose.clone(), filter.clone(), after, limit + 1);
-        let spooled = spooled.await?;
+        let mut spooled = spooled.await?;
         let wanted = u32::try_from(limit + 1).unwrap_or(u32::MAX);
         let rows = self.shared.reader.page(&whose, filter, after, wanted);
         let (rows, partial) = match rows.await {
@@ -67,6 +67,8 @@ impl Session {
             }
         };
         let more = rows.len() > limit || spooled.len() > limit;
+        // Handed in again under the id of a deleted job, and about to leave the spool.
+        spooled.retain(|record| !is_deleted(record));
         let mut seen: HashSet<_> = spooled.iter().map(|record| record.job.id).collect();
         let mut jobs = spooled;
         for row in rows {
@@ -129,6 +131,11 @@ impl Session {
         let record = self.shared.record(request.job).await?;
         Ok(record.filter(|record| self.reaches(&record.job.owner)))
     }
+}
+
+fn is_deleted(record: &JobRecord) -> bool {
+    let outcome = record.result.as_ref().map(|result| &result.outcome);
+    matches!(outcome, Some(Outcome::Failed(failure)) if failure.reason == FailureReason::Deleted)
 }
 
 /// What is wrong with a filter, if anything is.

@@ -11,9 +11,11 @@
 //!
 //! Accepting needs neither Redis nor PostgreSQL; a job leaves the spool once it is in the database.
 
+mod allowed;
 mod auth;
 mod book;
 pub mod cli;
+mod delete;
 mod deliver;
 mod dispatch;
 mod history;
@@ -92,6 +94,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
         let (shared, behind) = (Arc::clone(&shared), behind.clone());
         async move { shared.tokens.follow(behind).await }
     });
+    parts.spawn(delete::collect(Arc::clone(&shared), behind.clone()));
     if let Some(keep) = shared.config.server.keep_images {
         parts.spawn(retention::run(Arc::clone(&shared), keep, behind.clone()));
     }

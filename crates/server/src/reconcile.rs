@@ -175,7 +175,7 @@ impl Shared {
         }
         let ids = absent.iter().map(|spooled| spooled.run.job.id);
         let ids: Vec<JobId> = ids.collect();
-        let rows = self.reader.get(&ids).await?;
+        let rows = self.reader.get_with_deleted(&ids).await?;
         let mut rows: HashMap<JobId, JobRecord> =
             rows.into_iter().map(|row| (row.job.id, row)).collect();
         let mut told = Vec::new();
@@ -226,7 +226,7 @@ impl Shared {
     async fn ask_about_foreign(&self) -> Result<(), Undecided> {
         let ids = self.book().foreign();
         for ids in ids.chunks(BATCH) {
-            for row in self.reader.get(ids).await? {
+            for row in self.reader.get_with_deleted(ids).await? {
                 self.tell_foreign(row);
             }
         }

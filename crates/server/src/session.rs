@@ -5,6 +5,7 @@
 //! the store's flush.
 
 use crate::{
+    allowed::{counted, needed},
     auth::{Grant, Refused, Scope},
     outbox::Outbox,
     shared::{Shared, refuse},
@@ -146,31 +147,6 @@ pub(crate) async fn serve(
             };
             let _ = timeout(FAREWELL, farewell).await;
         }
-    }
-}
-
-/// What a request needs to be allowed, and its number.
-fn needed(message: &ClientMessage) -> Option<(u64, Scope)> {
-    match message {
-        ClientMessage::Submit(submit) => Some((submit.req, Scope::Send)),
-        ClientMessage::Watch(watch) => Some((watch.req, Scope::Send)),
-        ClientMessage::Cancel(request) => Some((request.req, Scope::Send)),
-        ClientMessage::Reanalyze(request) => Some((request.req, Scope::Send)),
-        ClientMessage::Runs(request) => Some((request.req, Scope::History)),
-        ClientMessage::History(request) => Some((request.req, Scope::History)),
-        ClientMessage::Show(request) | ClientMessage::Fetch(request) => {
-            Some((request.req, Scope::History))
-        }
-        ClientMessage::Hello(_) | ClientMessage::Status(_) | ClientMessage::Ping(_) => None,
-    }
-}
-
-/// The number of a request that counts against its owner's rate. `ping` can't be refused, and is
-/// how a client learns that a server is there.
-fn counted(message: &ClientMessage) -> Option<u64> {
-    match message {
-        ClientMessage::Status(request) => Some(request.req),
-        other => needed(other).map(|(req, _)| req),
     }
 }
 
@@ -320,8 +296,8 @@ impl Session {
             return Err(End::Goodbye(ErrorCode::BadMessage, text.into()));
         }
         let shared = &self.shared;
-        if let Some((req, scope)) = needed(&message)
-            && !self.grant.allows(scope)
+        if let Some((req, scopes)) = needed(&message)
+            && let Some(scope) = scopes.iter().find(|&&scope| !self.grant.allows(scope))
         {
             let text = format!("the token lacks the scope {scope}");
             let rejected = refuse(req, ErrorCode::NotAllowed, text);
@@ -350,6 +326,7 @@ impl Session {
             ClientMessage::Status(request) => self.status(request).await,
             ClientMessage::Fetch(request) => self.fetch(request).await,
             ClientMessage::Cancel(request) => self.cancel(request).await,
+            ClientMessage::Delete(request) => self.delete(request).await,
             ClientMessage::Reanalyze(request) => self.reanalyze(request).await,
             ClientMessage::Runs(request) => self.runs(request).await,
         }

@@ -33,6 +33,14 @@ impl Shared {
         Ok(self.reader.get(&[id]).await?.pop())
     }
 
+    /// The same, with jobs that were deleted: that too is an end to be told.
+    pub(crate) async fn end_of(&self, id: JobId) -> Result<Option<JobRecord>, LookUpError> {
+        if let Some(spooled) = self.store.get(id)? {
+            return Ok(Some(spooled.into_record()));
+        }
+        Ok(self.reader.get_with_deleted(&[id]).await?.pop())
+    }
+
     /// Watches a job that was in the spool a moment ago.
     pub(crate) fn watch_spooled(&self, id: JobId, outbox: &Arc<Outbox>) {
         outbox.owe(id);

@@ -105,7 +105,7 @@ async fn look_up(shared: &Arc<Shared>, outbox: &Arc<Outbox>, job: JobId) {
         shared.watch_spooled(job, outbox);
         return;
     }
-    match shared.record(job).await {
+    match shared.end_of(job).await {
         Ok(Some(JobRecord {
             job,
             result: Some(result),

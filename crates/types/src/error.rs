@@ -67,7 +67,7 @@ codes! {
     UnknownJob = "unknown_job",
     /// The job has ended; there is nothing to cancel.
     AlreadyFinished = "already_finished",
-    /// The job has not ended yet; there is nothing to do anew.
+    /// The job has not ended yet, so it can't be done anew or deleted.
     NotFinished = "not_finished",
     /// The server does not keep the job's image any more.
     ImageMissing = "image_missing",

@@ -95,6 +95,8 @@ reasons! {
     BadArguments = "bad_arguments",
     /// The job's id belongs to another image or owner.
     Conflict = "conflict",
+    /// The job was deleted: how it ended is not known any more.
+    Deleted = "deleted",
 }
 
 impl fmt::Display for FailureReason {

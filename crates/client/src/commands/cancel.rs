@@ -1,64 +1,18 @@
 //! `imgsys cancel`
 
-use super::{job_ids, print, print_json};
+use super::{Deed, to_each};
 use crate::{
     caller::{Caller, had_ended},
-    cli::Cancel,
+    cli::Named,
     context::Context,
     error::{ClientError, Exit},
 };
 use imgsys_proto::{ClientMessage, ServerMessage, message::JobRequest};
 use imgsys_types::{FailureReason, JobId, JobRecord, Outcome};
-use serde::Serialize;
-
-/// What became of one job.
-#[derive(Debug, Serialize)]
-struct Told {
-    job: JobId,
-    cancelled: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-}
 
 /// Ends jobs that have not ended yet.
-pub(crate) async fn run(args: Cancel, context: Context) -> Result<Exit, ClientError> {
-    let mut caller = Caller::new(&context);
-    let mut exit = Exit::Ok;
-    for job in job_ids(&args.jobs, &context).await? {
-        let told = match cancel(&mut caller, job).await {
-            Ok(()) => Told {
-                job,
-                cancelled: true,
-                reason: None,
-                detail: None,
-            },
-            Err(ClientError::Refused { code, text }) => {
-                exit = Exit::Failed;
-                Told {
-                    job,
-                    cancelled: false,
-                    reason: Some(code.as_str()),
-                    detail: Some(text),
-                }
-            }
-            Err(error) => return Err(error),
-        };
-        if args.json {
-            print_json(&context.screen, &told)?;
-        } else {
-            let what = match (told.reason, &told.detail) {
-                (Some(reason), Some(detail)) => format!("failed: {reason}: {detail}"),
-                _ => "cancelled".to_owned(),
-            };
-            print(
-                &context.screen,
-                &format!("{job}  {}\n", crate::clean::clean(&what)),
-            )?;
-        }
-    }
-    Ok(exit)
+pub(crate) async fn run(args: Named, context: Context) -> Result<Exit, ClientError> {
+    to_each(args, context, Deed::Cancelled, cancel).await
 }
 
 /// Cancels one job. If a first answer was lost with the connection, the second says that the job

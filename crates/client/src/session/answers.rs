@@ -24,6 +24,7 @@ impl Session {
             | ServerMessage::Status(_)
             | ServerMessage::Image(_)
             | ServerMessage::Cancelled(_)
+            | ServerMessage::Deleted(_)
             | ServerMessage::Reanalyzing(_)
             | ServerMessage::Runs(_)
             | ServerMessage::Pong(_)

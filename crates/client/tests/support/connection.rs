@@ -7,8 +7,9 @@ use super::{
 use imgsys_proto::{
     ClientMessage, FrameReader, ServerMessage, VERSION, encode,
     message::{
-        Accepted, Cancelled, Goodbye, HistoryRequest, Image, JobAnswer, JobEnd, Page, QueueStatus,
-        Rejected, Request, SendBody, Status, Submit, Watching, Welcome,
+        Accepted, Cancelled, Deleted, Goodbye, HistoryRequest, Image, JobAnswer, JobEnd,
+        JobRequest, Page, QueueStatus, Rejected, Request, SendBody, Status, Submit, Watching,
+        Welcome,
     },
 };
 use imgsys_types::{
@@ -322,6 +323,20 @@ impl Connection {
                             .await;
                     }
                     None => return self.reject(request.req, ErrorCode::UnknownJob, None).await,
+                }
+            }
+            (ClientMessage::Delete(JobRequest { req, job }), _) => {
+                let (req, job) = (*req, *job);
+                let state = self.state().find(job).map(|record| record.state());
+                match state {
+                    Some(JobState::Queued) => {
+                        return self.reject(req, ErrorCode::NotFinished, None).await;
+                    }
+                    Some(_) => {
+                        self.state().jobs.retain(|record| record.job.id != job);
+                        ServerMessage::Deleted(Deleted { req, job })
+                    }
+                    None => return self.reject(req, ErrorCode::UnknownJob, None).await,
                 }
             }
             (ClientMessage::Status(request), _) => ServerMessage::Status(Status {

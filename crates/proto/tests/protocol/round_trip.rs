@@ -75,10 +75,10 @@ macro_rules! each_message {
 }
 
 each_message! { client, ClientMessage:
-hello submit watch history show status fetch cancel reanalyze runs ping }
+hello submit watch history show status fetch cancel delete reanalyze runs ping }
 each_message! { server, ServerMessage:
 welcome accepted send_body rejected result watching page job status image cancelled
-reanalyzing runs pong goodbye }
+deleted reanalyzing runs pong goodbye }
 
 /// How a reader takes a body.
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// To send images, wait for their results and cancel them.
+    /// To send images, wait for their results and cancel them; with `history` to delete them, too.
     Send,
     /// To see the history and get images.
     History,

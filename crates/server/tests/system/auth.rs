@@ -136,6 +136,7 @@ async fn owners_see_only_what_is_theirs() {
         ClientMessage::Show(request),
         ClientMessage::Fetch(request),
         ClientMessage::Cancel(request),
+        ClientMessage::Delete(request),
         ClientMessage::Runs(RunsRequest {
             req: 1,
             job: image.job,
@@ -231,6 +232,28 @@ async fn a_token_allows_what_its_scopes_say() {
     match connection.ask(&ClientMessage::History(request)).await {
         ServerMessage::Page(page) => assert_eq!(page.jobs, []),
         other => panic!("unexpected: {other:?}"),
+    }
+
+    let sender = token(
+        &house.file,
+        &["new", "camera", "--owner", "anna", "--scopes", "send"],
+    );
+    let mut sender = loop {
+        match Connection::open_as(address, Some(&sender)).await {
+            Ok(connection) => break connection,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+        }
+    };
+    // To delete takes both scopes.
+    let delete = ClientMessage::Delete(JobRequest {
+        req: 3,
+        job: image.job,
+    });
+    for connection in [&mut connection, &mut sender] {
+        match connection.ask(&delete).await {
+            ServerMessage::Rejected(rejected) => assert_eq!(rejected.code, ErrorCode::NotAllowed),
+            other => panic!("unexpected: {other:?}"),
+        }
     }
 
     let http = house.stack.http_address().unwrap();

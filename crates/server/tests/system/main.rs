@@ -7,6 +7,7 @@ mod auth;
 mod bad_input;
 mod client;
 mod dead;
+mod delete;
 mod fairness;
 mod images;
 mod journey;

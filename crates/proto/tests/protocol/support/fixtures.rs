@@ -3,9 +3,9 @@
 use imgsys_proto::{
     ClientMessage, ServerMessage,
     message::{
-        Accepted, Cancelled, Goodbye, Hello, HistoryRequest, Image, JobAnswer, JobEnd, JobRequest,
-        Page, QueueStatus, Reanalyze, Reanalyzing, RefusedRun, Rejected, Request, RunOf, Runs,
-        RunsRequest, SendBody, Status, Submit, Watch, Watching, Welcome,
+        Accepted, Cancelled, Deleted, Goodbye, Hello, HistoryRequest, Image, JobAnswer, JobEnd,
+        JobRequest, Page, QueueStatus, Reanalyze, Reanalyzing, RefusedRun, Rejected, Request,
+        RunOf, Runs, RunsRequest, SendBody, Status, Submit, Watch, Watching, Welcome,
     },
 };
 use imgsys_types::{
@@ -272,6 +272,7 @@ pub(crate) fn client() -> Vec<Fixture<ClientMessage>> {
         fixture("status", M::Status(Request { req: 5 })),
         fixture("fetch", M::Fetch(job_request(6))),
         fixture("cancel", M::Cancel(job_request(7))),
+        fixture("delete", M::Delete(job_request(9))),
         fixture("reanalyze", reanalyze),
         fixture("runs", runs),
         fixture("ping", M::Ping(Request { req: 8 })),
@@ -392,6 +393,7 @@ pub(crate) fn server() -> Vec<Fixture<ServerMessage>> {
             body: BODY,
         },
         fixture("cancelled", M::Cancelled(Cancelled { req: 7, job })),
+        fixture("deleted", M::Deleted(Deleted { req: 9, job })),
         fixture("reanalyzing", reanalyzing()),
         fixture("runs", runs()),
         fixture("pong", M::Pong(Request { req: 8 })),

@@ -3,9 +3,9 @@
 use imgsys_proto::{
     ClientMessage, ServerMessage,
     message::{
-        Accepted, Cancelled, Goodbye, Hello, HistoryRequest, Image, JobAnswer, JobEnd, JobRequest,
-        Page, QueueStatus, Reanalyze, Reanalyzing, RefusedRun, Rejected, Request, RunOf, Runs,
-        RunsRequest, SendBody, Status, Submit, Watch, Watching, Welcome,
+        Accepted, Cancelled, Deleted, Goodbye, Hello, HistoryRequest, Image, JobAnswer, JobEnd,
+        JobRequest, Page, QueueStatus, Reanalyze, Reanalyzing, RefusedRun, Rejected, Request,
+        RunOf, Runs, RunsRequest, SendBody, Status, Submit, Watch, Watching, Welcome,
     },
 };
 use imgsys_types::arbitrary::{
@@ -75,6 +75,7 @@ pub(crate) fn client(name: &str) -> BoxedStrategy<ClientMessage> {
         "status" => request().prop_map(ClientMessage::Status).boxed(),
         "fetch" => job_request().prop_map(ClientMessage::Fetch).boxed(),
         "cancel" => job_request().prop_map(ClientMessage::Cancel).boxed(),
+        "delete" => job_request().prop_map(ClientMessage::Delete).boxed(),
         "reanalyze" => (
             any::<u64>(),
             vec((job_id(), any::<u32>()), 0..8),
@@ -231,6 +232,9 @@ pub(crate) fn server(name: &str) -> BoxedStrategy<ServerMessage> {
         "image" => image().prop_map(ServerMessage::Image).boxed(),
         "cancelled" => job()
             .prop_map(|(req, job)| ServerMessage::Cancelled(Cancelled { req, job }))
+            .boxed(),
+        "deleted" => job()
+            .prop_map(|(req, job)| ServerMessage::Deleted(Deleted { req, job }))
             .boxed(),
         "reanalyzing" => reanalyzing().prop_map(ServerMessage::Reanalyzing).boxed(),
         "runs" => (job(), vec(job_result(), 0..4), any::<bool>())
