@@ -48,9 +48,13 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 class Contract:
     """How an app is set up, and how its task ends."""
 
-    def __init__(self, app, lease: float, sources: list[str], prefix: str = "") -> None:
+    def __init__(
+        self, app, lease: float, sources: list[str], prefix: str = "", token: str | None = None
+    ) -> None:
         self.app, self.lease, self.sources, self.prefix = app, lease, sources, prefix
         self.open = urllib.request.build_opener(NoRedirect).open
+        # Shown to the servers from which images come over HTTP, and nowhere else.
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def configure(self, **settings) -> None:
         """The settings that the promise rests on; anything else is a matter of taste."""
@@ -133,11 +137,14 @@ class Job:
         missing = {"job", "sha256", "size", "image_url"} - given.keys()
         if missing:
             raise Failed("bad_arguments", f"without {', '.join(sorted(missing))}")
-        place = f"{given['sha256'][:2]}/{given['sha256']}"
+        digest = given["sha256"]
+        # In a directory images lie in folders, over HTTP they do not.
+        place = f"{digest[:2]}/{digest}" if urlsplit(url).scheme == "file" else digest
         if url not in (source + place for source in self.contract.sources):
             raise Failed("bad_arguments", "the image's URL is under none of IMGSYS_IMAGE_SOURCES")
         try:
-            with self.contract.open(url, timeout=30) as answer:
+            request = urllib.request.Request(url, headers=self.contract.headers)
+            with self.contract.open(request, timeout=30) as answer:
                 data = answer.read(given["size"] + 1)
         except urllib.error.HTTPError as error:
             if error.code in (404, 410):
@@ -145,8 +152,8 @@ class Job:
             raise Away(f"fetching the image: {error}") from error
         except OSError as error:
             # Without the folder of images a disk is not mounted, and no image lost.
-            root = Path(urlsplit(url).path).parents[1]
-            if urlsplit(url).scheme == "file" and root.is_dir():
+            place = urlsplit(url)
+            if place.scheme == "file" and Path(place.path).parents[1].is_dir():
                 raise Failed("image_missing", "the image is not at its server any more") from error
             raise Away(f"fetching the image: {error}") from error
         if hashlib.sha256(data).hexdigest() != given["sha256"]:

@@ -6,6 +6,7 @@ Put your own model into `look`. What a worker owes the queue is in `contract.py`
 import io
 import os
 import time
+from pathlib import Path
 
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
@@ -16,10 +17,12 @@ URL = os.environ.get("IMGSYS_REDIS_URL", "redis://127.0.0.1:6379/0")
 LEASE = float(os.environ.get("IMGSYS_LEASE", "15"))  # worker.lease of the other workers
 SOURCES = os.environ.get("IMGSYS_IMAGE_SOURCES", "file:///var/lib/imgsys/images/").split(",")
 DELAY = float(os.environ.get("IMGSYS_DELAY", "0"))  # seconds, as if the model were a large one
+TOKEN_FILE = os.environ.get("IMGSYS_IMAGES_TOKEN_FILE")  # if servers want a token for their images
 PREFIX = os.environ.get("IMGSYS_KEY_PREFIX", "")  # the servers' key_prefix, if they have one
 
 app = Celery("imgsys", broker=URL, backend=URL)
-contract = Contract(app, lease=LEASE, sources=SOURCES, prefix=PREFIX)
+TOKEN = Path(TOKEN_FILE).read_text().strip() if TOKEN_FILE else None
+contract = Contract(app, lease=LEASE, sources=SOURCES, prefix=PREFIX, token=TOKEN)
 contract.configure(task_soft_time_limit=30)
 
 COLOURS = {
