@@ -265,6 +265,12 @@ async fn a_token_allows_what_its_scopes_say() {
     let tricks = |path: &str| tokio::task::block_in_place(|| http_status(&http, path, &worker));
     assert_eq!(tricks("/images/..%2f..%2fspool.redb"), 400);
     assert_eq!(tricks("/images/../spool.redb"), 404);
+    let digest = image.sha256.to_string();
+    assert_eq!(tricks(&format!("/images/{digest}%00")), 400);
+    assert_eq!(tricks(&format!("/images/{digest}.")), 400);
+    assert_eq!(tricks(&format!("/images/{}", &digest[1..])), 400);
+    assert_eq!(tricks(&format!("/images/{}/{digest}", &digest[..2])), 404);
+    assert_eq!(tricks("/images/"), 404);
 }
 
 /// The status that a GET with this secret gets.

@@ -35,6 +35,20 @@ fn frame(message: &ClientMessage) -> Vec<u8> {
     frame
 }
 
+/// A frame with this head, whatever it is, and no body.
+fn head(head: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(head.len()).unwrap().to_be_bytes();
+    [&len, &[0; 4], head].concat()
+}
+
+/// As many arrays or tags, one in the other, as there is room for in a head.
+fn deep(item: u8) -> Vec<u8> {
+    let mut head = vec![0xa1, 0x61, b'x'];
+    head.resize(60_000, item);
+    head.push(0);
+    head
+}
+
 fn hello(version: u32) -> ClientMessage {
     ClientMessage::Hello(Hello {
         version,
@@ -76,6 +90,40 @@ async fn broken_frames_and_wrong_beginnings_get_a_goodbye() {
             behind_hello(b"\0\0\0\x02\0\0\0\0\xa0\0"),
             ErrorCode::BadFrame,
         ),
+        // Lengths that nobody has: of the head, of the body, of what is within the head.
+        (b"\x7f\xff\xff\xff\0\0\0\0".to_vec(), ErrorCode::BadFrame),
+        (
+            behind_hello(&[&frame(&ping)[..4], &[0xff; 4], &frame(&ping)[8..]].concat()),
+            ErrorCode::BadMessage,
+        ),
+        (
+            behind_hello(&head(b"\xbb\xff\xff\xff\xff\xff\xff\xff\xff")),
+            ErrorCode::BadFrame,
+        ),
+        (
+            behind_hello(&head(b"\xa1\x7b\0\0\0\x7f\xff\xff\xff\xff")),
+            ErrorCode::BadFrame,
+        ),
+        (
+            behind_hello(&head(b"\xa1\x61x\x9a\xff\xff\xff\xff")),
+            ErrorCode::BadFrame,
+        ),
+        (
+            behind_hello(&head(b"\xa1\x61x\x5a\xff\xff\xff\xff")),
+            ErrorCode::BadFrame,
+        ),
+        // Without an end, or deeper than may be.
+        (behind_hello(&head(b"\xbf\xff")), ErrorCode::BadFrame),
+        (
+            behind_hello(&head(b"\xa1\x61x\x9f\xff")),
+            ErrorCode::BadFrame,
+        ),
+        (
+            behind_hello(&head(b"\xa1\x61x\x5f\x41a\xff")),
+            ErrorCode::BadFrame,
+        ),
+        (behind_hello(&head(&deep(0x81))), ErrorCode::BadFrame),
+        (behind_hello(&head(&deep(0xc6))), ErrorCode::BadFrame),
     ] {
         assert_eq!(goodbye_for(address, &bytes).await, code, "{bytes:x?}");
     }

@@ -9,6 +9,7 @@ mod client;
 mod dead;
 mod delete;
 mod fairness;
+mod hostile;
 mod images;
 mod journey;
 mod kills;
