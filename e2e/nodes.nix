@@ -80,6 +80,51 @@ in
   worker2 = worker;
   worker3 = worker;
 
+  # The next two are started by the scenario, once their secrets are there.
+  secure =
+    { lib, pkgs, ... }:
+    {
+      imports = [ network ];
+      environment.systemPackages = [ pkgs.openssl ];
+      services.imgsys = {
+        server = {
+          enable = true;
+          openFirewall = true;
+        };
+        tokensFile = "/root/secrets/tokens.toml";
+        tls = {
+          certificate = "/root/secrets/server.pem";
+          key = "/root/secrets/server.key";
+          http = true;
+        };
+        settings.server = {
+          listen = "0.0.0.0:7450";
+          http_listen = "0.0.0.0:7451";
+          image_url = "https://secure:7451/images/";
+          sweep_interval = "1s";
+        };
+      };
+      systemd.services.imgsys-server.wantedBy = lib.mkForce [ ];
+    };
+
+  remote =
+    { lib, ... }:
+    {
+      imports = [ network ];
+      services.imgsys.worker = {
+        enable = true;
+        threads = 2;
+        imageSources = [ "https://secure:7451/images/" ];
+        tokenFile = "/root/secrets/worker-token";
+      };
+      services.imgsys.settings.worker.classifier = "simulated";
+      systemd.services.imgsys-worker = {
+        wantedBy = lib.mkForce [ ];
+        # Not there when the configuration is checked.
+        environment.IMGSYS_WORKER_IMAGES_CA = "/var/lib/imgsys-e2e/ca.pem";
+      };
+    };
+
   client = { };
 
   single.services.imgsys.enable = true;

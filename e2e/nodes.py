@@ -122,6 +122,21 @@ WORKER: Settings = {
         "lease": "5s",
     }
 }
+SECURE: Settings = {
+    "server": {
+        "listen": "0.0.0.0:7450",
+        "http_listen": "0.0.0.0:7451",
+        "image_url": "https://secure:7451/images/",
+        "sweep_interval": "1s",
+    },
+}
+REMOTE: Settings = {
+    "worker": {
+        "image_sources": ["https://secure:7451/images/"],
+        "threads": 2,
+        "classifier": "simulated",
+    }
+}
 PERSISTER: Settings = {"persister": {"claim_after": "5s"}}
 
 # What `services.imgsys.enable = true` makes of them.
@@ -131,18 +146,21 @@ SINGLE: Settings = {
 }
 
 
+def credentials(program: str, files: dict[str, tuple[str, str]], *more: str) -> dict[str, str]:
+    """Secrets that are handed to a program as credentials: the variable and the file of each."""
+    lines = ["[Service]"]
+    for name, (variable, file) in files.items():
+        lines += [f"LoadCredential=imgsys.{name}:{file}", f"Environment={variable}=%d/imgsys.{name}"]
+    text = "\n".join([*lines, *more, ""])
+    return {f"/etc/systemd/system/imgsys-{program}.service.d/secrets.conf": text}
+
+
+REDIS_CREDENTIAL = {"redis-password": ("IMGSYS_REDIS_PASSWORD_FILE", PASSWORD_FILE)}
+
+
 def secret(program: str) -> dict[str, str]:
-    """The password for Redis, handed to a program as a credential."""
-    lines = [
-        "[Service]",
-        f"LoadCredential=imgsys.redis-password:{PASSWORD_FILE}",
-        "Environment=IMGSYS_REDIS_PASSWORD_FILE=%d/imgsys.redis-password",
-        "",
-    ]
-    return {
-        PASSWORD_FILE: REDIS_PASSWORD,
-        f"/etc/systemd/system/imgsys-{program}.service.d/secrets.conf": "\n".join(lines),
-    }
+    """The password for Redis."""
+    return {PASSWORD_FILE: REDIS_PASSWORD} | credentials(program, REDIS_CREDENTIAL)
 
 
 def socket_access(program: str) -> dict[str, str]:
@@ -154,6 +172,25 @@ def socket_access(program: str) -> dict[str, str]:
 def worker() -> Node:
     """Analyses images of the server."""
     return Node(REDIS | WORKER, ["imgsys-worker.service"], secret("worker"))
+
+
+def secure() -> Node:
+    """A server with TLS and tokens, to be started once they are there."""
+    files = REDIS_CREDENTIAL | {
+        "tokens": ("IMGSYS_AUTH_TOKENS_FILE", "/root/secrets/tokens.toml"),
+        "tls-certificate": ("IMGSYS_SERVER_TLS_CERTIFICATE", "/root/secrets/server.pem"),
+        "tls-key": ("IMGSYS_SERVER_TLS_KEY", "/root/secrets/server.key"),
+    }
+    drop_in = credentials("server", files, "Environment=IMGSYS_SERVER_TLS_HTTP=true")
+    return Node(SECURE | REDIS | DATABASE, [], {PASSWORD_FILE: REDIS_PASSWORD} | drop_in)
+
+
+def remote() -> Node:
+    """A worker that fetches images over https, to be started once its token is there."""
+    token = ("IMGSYS_WORKER_IMAGES_TOKEN_FILE", "/root/secrets/worker-token")
+    ca = "Environment=IMGSYS_WORKER_IMAGES_CA=/var/lib/imgsys-e2e/ca.pem"
+    drop_in = credentials("worker", REDIS_CREDENTIAL | {"worker-token": token}, ca)
+    return Node(REDIS | REMOTE, [], {PASSWORD_FILE: REDIS_PASSWORD} | drop_in)
 
 
 def single() -> Node:
@@ -183,6 +220,10 @@ def describe(name: str) -> Node:
             node = Node(PERSISTER | REDIS | DATABASE, ["imgsys-persister.service"], secret("persister"))
         case "worker1" | "worker2" | "worker3":
             node = worker()
+        case "secure":
+            node = secure()
+        case "remote":
+            node = remote()
         case "client":
             node = Node()
         case "single":

@@ -21,6 +21,8 @@ let
     "auth.tokens_file"
     "database.password_file"
     "redis.password_file"
+    "server.tls.key"
+    "worker.images.token_file"
   ];
 in
 {
@@ -45,11 +47,25 @@ in
       '';
     }
     {
+      assertion = (cfg.tls.certificate == null) == (cfg.tls.key == null);
+      message = ''
+        services.imgsys: TLS needs both, tls.certificate and tls.key.
+      '';
+    }
+    {
+      assertion = cfg.tls.http || cfg.tls.clientCa != null -> cfg.tls.certificate != null;
+      message = ''
+        services.imgsys: tls.http and tls.clientCa need a certificate: set tls.certificate and
+        tls.key.
+      '';
+    }
+    {
       assertion = misplaced == [ ];
       message = ''
         services.imgsys: secrets are handed over as credentials of systemd. Instead of
         ${lib.concatMapStringsSep ", " (name: "settings.${name}") misplaced}, set
-        services.imgsys.tokensFile, database.passwordFile or redis.passwordFile.
+        services.imgsys.tokensFile, tls.key, worker.tokenFile, database.passwordFile or
+        redis.passwordFile.
       '';
     }
   ];

@@ -123,6 +123,7 @@ in
           `settings.worker.onnx`.
         '';
       };
+      tokenFile = secret "the token by which the worker fetches images over HTTP; it needs the scope `worker`";
       imageSources = mkOption {
         type = types.listOf types.str;
         default = [
@@ -159,6 +160,29 @@ in
     };
 
     tokensFile = secret "the tokens of those who may use the server, as `imgsys-server token new` writes it";
+
+    tls = {
+      certificate = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = "/var/lib/acme/images.example/fullchain.pem";
+        description = ''
+          The server's certificate, in PEM, with what leads to its root: then clients are served over
+          TLS only. The service gets a copy when it starts, as a credential of systemd; after a
+          renewal, restart it.
+        '';
+      };
+      key = secret "the private key of `tls.certificate`, in PEM";
+      clientCa = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        description = ''
+          Whoever signs the clients' certificates, in PEM: with it only clients that have one may
+          connect.
+        '';
+      };
+      http = mkEnableOption "TLS on the HTTP side listener too, with the same certificate";
+    };
   };
 
   config = {

@@ -51,6 +51,25 @@ let
     variable = "IMGSYS_AUTH_TOKENS_FILE";
   };
 
+  certificate = {
+    "imgsys.tls-certificate" = {
+      file = cfg.tls.certificate;
+      variable = "IMGSYS_SERVER_TLS_CERTIFICATE";
+    };
+    "imgsys.tls-key" = {
+      file = cfg.tls.key;
+      variable = "IMGSYS_SERVER_TLS_KEY";
+    };
+    "imgsys.tls-client-ca" = {
+      file = cfg.tls.clientCa;
+      variable = "IMGSYS_SERVER_TLS_CLIENT_CA";
+    };
+  };
+  workerToken."imgsys.worker-token" = {
+    file = cfg.worker.tokenFile;
+    variable = "IMGSYS_WORKER_IMAGES_TOKEN_FILE";
+  };
+
   service =
     secrets: extra:
     mkMerge [
@@ -103,11 +122,15 @@ in
     })
 
     (mkIf cfg.server.enable {
-      systemd.services.imgsys-server = service (redisPassword // databasePassword // tokens) (
-        mkIf (cfg.server.imagesDir != null) {
-          serviceConfig.ReadWritePaths = [ cfg.server.imagesDir ];
-        }
-      );
+      systemd.services.imgsys-server =
+        service (redisPassword // databasePassword // tokens // certificate)
+          (mkMerge [
+            (mkIf (cfg.server.imagesDir != null) {
+              serviceConfig.ReadWritePaths = [ cfg.server.imagesDir ];
+            })
+            # Not in the configuration file: that is checked without the certificate.
+            (mkIf cfg.tls.http { environment.IMGSYS_SERVER_TLS_HTTP = "true"; })
+          ]);
       systemd.tmpfiles.settings.imgsys = mkIf (cfg.server.imagesDir != null) {
         ${cfg.server.imagesDir}.d = {
           user = "imgsys";
@@ -129,7 +152,7 @@ in
     })
 
     (mkIf cfg.worker.enable {
-      systemd.services.imgsys-worker = service redisPassword { };
+      systemd.services.imgsys-worker = service (redisPassword // workerToken) { };
     })
   ];
 }

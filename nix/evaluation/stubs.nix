@@ -72,6 +72,7 @@ rec {
     "makeWrapper"
     "mypy"
     "nixfmt"
+    "openssl"
     "postgresql"
     "redis"
     "rust-analyzer"
