@@ -1,18 +1,15 @@
 //! The command line.
 
 mod filter;
+mod global;
 
 pub(crate) use filter::Filter;
+pub(crate) use global::Global;
 
 use crate::times::parse_span;
-use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand, value_parser};
+use clap::{Args, Parser, Subcommand, value_parser};
 use imgsys_types::{JobId, JobState, Owner, Priority, Whose};
 use std::{path::PathBuf, str::FromStr, time::Duration};
-
-/// The port of a server, where none is given.
-const PORT: u16 = 7450;
-/// The server, where none is given.
-pub(crate) const DEFAULT_SERVER: &str = "127.0.0.1:7450";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +18,7 @@ Examples:
   find . -name '*.png' -print0 | imgsys send -0 -
   imgsys history --since 2h --state failed
   imgsys reanalyze --analyzer simulated  what was only simulated, now that there is a model
-  imgsys --server images.example:7450 status";
+  imgsys --server tls://images.example status";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -60,46 +57,6 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Options of every command.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Global {
-    /// The server to talk to.
-    #[arg(long, global = true, env = "IMGSYS_SERVER", value_name = "HOST[:PORT]",
-          default_value = DEFAULT_SERVER, value_parser = parse_address)]
-    pub(crate) server: String,
-    /// File with the token that says who you are; only you may be able to read it.
-    ///
-    /// Without it the token is that of the variable `IMGSYS_TOKEN`, else the one in the file
-    /// ~/.config/imgsys/token (below `XDG_CONFIG_HOME`, if that is set).
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) token_file: Option<PathBuf>,
-    /// How long to try to reach the server at first.
-    #[arg(long, global = true, value_name = "SPAN", default_value = "10s", value_parser = parse_span,
-          hide_short_help = true)]
-    pub(crate) connect_timeout: Duration,
-    /// How long to try again once the server has accepted something: to reach it after the
-    /// connection was lost, and to repeat what it refuses for now.
-    #[arg(long, global = true, value_name = "SPAN", default_value = "10m", value_parser = parse_span,
-          hide_short_help = true)]
-    pub(crate) retry_for: Duration,
-    /// When to use colours. With `auto`: on a terminal, unless `NO_COLOR` is set.
-    #[arg(
-        long,
-        global = true,
-        value_name = "WHEN",
-        default_value = "auto",
-        hide_short_help = true
-    )]
-    pub(crate) color: ColorChoice,
-    /// Say nothing but results and errors.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-    /// Also say what happens to the connection.
-    #[arg(short, long, global = true, action = ArgAction::SetTrue, hide_short_help = true)]
-    pub(crate) verbose: bool,
 }
 
 /// What to do.
@@ -332,24 +289,6 @@ impl FromStr for JobArg {
     }
 }
 
-/// `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`, made complete with the port.
-fn parse_address(text: &str) -> Result<String, String> {
-    let wrong =
-        || format!("an address is HOST or HOST:PORT, such as {DEFAULT_SERVER} or [::1]:7450");
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            (host, port.parse::<u16>().map_err(|_| wrong())?)
-        }
-        _ if text.contains(':') && !text.ends_with(']') => return Err(wrong()),
-        _ => (text, PORT),
-    };
-    let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:[]%".contains(c);
-    if host.is_empty() || port == 0 || !host.chars().all(is_host) {
-        return Err(wrong());
-    }
-    Ok(format!("{host}:{port}"))
-}
-
 fn parse_priority(text: &str) -> Result<Priority, &'static str> {
     text.parse()
         .ok()
@@ -384,24 +323,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn addresses_get_their_port() {
-        for (text, address) in [
-            ("images", "images:7450"),
-            ("images:1", "images:1"),
-            ("10.0.0.1", "10.0.0.1:7450"),
-            ("[::1]", "[::1]:7450"),
-            ("[::1]:99", "[::1]:99"),
-        ] {
-            assert_eq!(parse_address(text).as_deref(), Ok(address), "{text}");
-        }
-        for text in [
-            "", ":1", "a:", "a:b", "a:0", "a:65536", "::1", "a b", "http://a", "a/b:1",
-        ] {
-            assert!(parse_address(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
     writer::{self, Outgoing, Trouble},
 };
 use imgsys_proto::{ClientMessage, FrameReader, ServerMessage, message::Request};
+use imgsys_tls::stream::ReadHalf;
 use imgsys_types::{ErrorCode, JobId};
 use std::{
     future::{Future, pending},
@@ -19,7 +20,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    net::tcp::OwnedReadHalf,
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
     task::{JoinHandle, spawn_blocking},
     time::sleep_until,
@@ -41,7 +41,7 @@ pub(crate) trait Audience {
 
 /// A connection in use.
 struct Up {
-    reader: FrameReader<OwnedReadHalf>,
+    reader: FrameReader<ReadHalf>,
     outgoing: UnboundedSender<Outgoing>,
     trouble: UnboundedReceiver<Trouble>,
     writer: JoinHandle<()>,

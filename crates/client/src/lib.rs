@@ -7,7 +7,7 @@
 //! | `session` | sending and waiting as a state machine without I/O |
 //! | `driver` | what drives it: files, connection, clock |
 //! | `files` | which files to send; hashing |
-//! | `server`, `token` | the server to talk to, and the secret that says as whom |
+//! | `server`, `token` | the server to talk to, how it is known, and the secret that says as whom |
 //! | `link`, `writer` | a connection: opened, greeted, found dead in time; its sending half |
 //! | `caller` | one question, one answer, over reconnects |
 //! | `report`, `reporter` | what became of a file, and how it is told |
@@ -52,7 +52,6 @@ use std::{
     io::{self, IsTerminal},
     process::ExitCode,
 };
-use token::Token;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -116,10 +115,7 @@ fn execute(cli: Cli, screen: &Screen) -> Result<Exit, ClientError> {
         .enable_all()
         .build()
         .map_err(ClientError::local("starting the runtime"))?;
-    let server = Server {
-        address: cli.global.server,
-        token: Token::find(cli.global.token_file.as_deref())?,
-    };
+    let server = Server::new(&cli.global)?;
     let result = runtime.block_on(async {
         let context = Context {
             server,

@@ -5,6 +5,7 @@ use imgsys_proto::{
     ClientMessage, FrameError, FrameReader, ReadError, ServerMessage, VERSION, encode,
     message::{Goodbye, Hello, Welcome},
 };
+use imgsys_tls::stream::{ReadHalf, WriteHalf};
 use imgsys_types::ErrorCode;
 use rustix::net::sockopt;
 use std::{
@@ -17,10 +18,7 @@ use std::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::TcpStream,
     time::{sleep, timeout},
 };
 
@@ -52,6 +50,14 @@ pub(crate) enum LinkError {
     /// The server ended the connection and said why.
     #[error("{} ({})", .0.text, .0.code)]
     Goodbye(Goodbye),
+    /// There is no TLS between the two, or none that is safe.
+    #[error("{advice}")]
+    Tls {
+        /// What is the matter.
+        advice: &'static str,
+        /// The error behind it.
+        source: io::Error,
+    },
     /// Whatever answers there is no imgsys server.
     #[error("it does not speak the imgsys protocol")]
     NoProtocol(#[source] FrameError),
@@ -67,6 +73,17 @@ pub(crate) enum LinkError {
 }
 
 impl LinkError {
+    /// An error from before the server has greeted.
+    fn greeting(error: io::Error) -> Self {
+        match imgsys_tls::advice(&error) {
+            Some(advice) => Self::Tls {
+                advice,
+                source: error,
+            },
+            None => Self::Io(error),
+        }
+    }
+
     /// Whether trying again makes sense.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
@@ -79,7 +96,11 @@ impl LinkError {
                     | ErrorCode::BadFrame
                     | ErrorCode::BadMessage
             ),
-            Self::NoProtocol(_) | Self::Version(_) | Self::NoWelcome | Self::Encode(_) => false,
+            Self::Tls { .. }
+            | Self::NoProtocol(_)
+            | Self::Version(_)
+            | Self::NoWelcome
+            | Self::Encode(_) => false,
         }
     }
 
@@ -110,8 +131,8 @@ impl From<ReadError> for LinkError {
 /// A connection that was greeted.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) reader: FrameReader<OwnedReadHalf>,
-    pub(crate) writer: OwnedWriteHalf,
+    pub(crate) reader: FrameReader<ReadHalf>,
+    pub(crate) writer: WriteHalf,
     pub(crate) welcome: Welcome,
 }
 
@@ -124,10 +145,10 @@ impl Link {
     }
 
     async fn greet(server: &Server) -> Result<Self, LinkError> {
-        let stream = TcpStream::connect(&server.address).await?;
+        let stream = server.connect().await?;
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
-        let (reader, mut writer) = stream.into_split();
+        let (reader, mut writer) = server.secure(stream).await.map_err(LinkError::greeting)?;
         let hello = ClientMessage::Hello(Hello {
             version: VERSION,
             program: concat!("imgsys/", env!("CARGO_PKG_VERSION")).into(),
@@ -151,6 +172,8 @@ impl Link {
             Ok(Some((ServerMessage::Goodbye(goodbye), _))) => Err(LinkError::Goodbye(goodbye)),
             Ok(Some(_)) => Err(LinkError::NoWelcome),
             Ok(None) => Err(LinkError::Closed),
+            // Over TLS a server may say only now what it thinks of our certificate.
+            Err(ReadError::Io(error)) => Err(LinkError::greeting(error)),
             Err(error) => Err(error.into()),
         }
     }
@@ -168,13 +191,11 @@ fn keep_alive(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Sends a message without a body.
-pub(crate) async fn send(
-    writer: &mut OwnedWriteHalf,
-    message: &ClientMessage,
-) -> Result<(), LinkError> {
+pub(crate) async fn send(writer: &mut WriteHalf, message: &ClientMessage) -> Result<(), LinkError> {
     let mut frame = Vec::with_capacity(256);
     encode(message, 0, &mut frame).map_err(LinkError::Encode)?;
     writer.write_all(&frame).await?;
+    writer.flush().await?;
     Ok(())
 }
 

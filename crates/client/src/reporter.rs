@@ -1,13 +1,13 @@
 //! Tells reports to the user as they come, and sums them up in the end.
 
 use crate::{
-    cli::DEFAULT_SERVER,
     context::Context,
     driver::Audience,
     error::{ClientError, Exit, chain},
     line::{Line, json_line},
     report::{End, Report},
     screen::{Paint, Screen},
+    server::DEFAULT_SERVER,
     session::Session,
     table::{Cell, Column, Table},
     times::Span,

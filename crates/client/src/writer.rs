@@ -9,12 +9,12 @@ use crate::{
 };
 use bytes::{Buf, Bytes, BytesMut};
 use imgsys_proto::{ClientMessage, encode};
+use imgsys_tls::stream::WriteHalf;
 use imgsys_types::JobId;
 use std::{io, path::Path};
 use tokio::{
     fs::File,
     io::{AsyncReadExt, AsyncWriteExt},
-    net::tcp::OwnedWriteHalf,
     sync::mpsc::{UnboundedReceiver, UnboundedSender},
 };
 
@@ -47,7 +47,7 @@ pub(crate) enum Trouble {
 ///
 /// What waits in the channel is bounded by the session: submits in flight, a few watches, a ping.
 pub(crate) async fn run(
-    mut stream: OwnedWriteHalf,
+    mut stream: WriteHalf,
     mut outgoing: UnboundedReceiver<Outgoing>,
     trouble: UnboundedSender<Trouble>,
     pulse: Pulse,
@@ -105,7 +105,7 @@ async fn open_file(path: &Path) -> io::Result<(File, u64)> {
 }
 
 struct Writer<'a> {
-    stream: &'a mut OwnedWriteHalf,
+    stream: &'a mut WriteHalf,
     pulse: Pulse,
 }
 
@@ -114,6 +114,8 @@ impl Writer<'_> {
         let mut frame = Vec::with_capacity(256);
         encode(message, body, &mut frame).map_err(LinkError::Encode)?;
         self.stream.write_all(&frame).await?;
+        // Over TLS it may have stayed behind.
+        self.stream.flush().await?;
         Ok(())
     }
 
@@ -166,6 +168,7 @@ impl Writer<'_> {
             self.stream.write_buf(bytes).await?;
             self.pulse.sent();
         }
+        self.stream.flush().await?;
         Ok(())
     }
 }

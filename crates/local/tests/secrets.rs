@@ -10,11 +10,12 @@ mod support;
 
 use assert_cmd::Command;
 use imgsys_local::{Service, Stack};
+use imgsys_tls::testing::TestCa;
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
     time::Duration,
 };
@@ -173,10 +174,53 @@ fn logs_at_trace_level_hold_no_secret() {
     assert_eq!(bearer(&token), 404);
     assert_eq!(bearer(&format!("{MARK}-no-token")), 401);
     greet(&stack, &format!("{MARK}-no-token"));
-    let all = logs(&stack);
-    assert!(!all.contains(&token), "a token that is good is logged");
+    let mut told = over_tls(&stack, &token);
     stack.stop();
-    logs(&stack);
+    told.0 += &logs(&stack);
+    for secret in &told.1 {
+        assert!(!told.0.contains(secret), "a secret is logged");
+    }
+}
+
+/// Has an image sent over TLS, and fetched over https by a worker with this token. What was printed
+/// meanwhile, and the secrets that must not be in it.
+fn over_tls(stack: &Stack, of_worker: &str) -> (String, Vec<String>) {
+    let dir = stack.dir();
+    let ca = TestCa::new(dir, "ca");
+    let shown = ca.sign(&["127.0.0.1"]);
+    let file = |path: &Path| toml::Value::from(path.to_str().unwrap());
+    let mut tls = toml::Table::new();
+    tls.insert("certificate".into(), file(&shown.certificate));
+    tls.insert("key".into(), file(&shown.key));
+    tls.insert("http".into(), true.into());
+    let token_file = dir.join("worker-token");
+    fs::write(&token_file, of_worker).unwrap();
+    let mut images = toml::Table::new();
+    images.insert("ca".into(), file(&ca.file));
+    images.insert("token_file".into(), file(&token_file));
+    let url = format!("https://{}/images/", stack.http_address().unwrap());
+    stack.set("server.tls", tls).unwrap();
+    stack.set("server.image_url", url.as_str()).unwrap();
+    stack.set("worker.images", images).unwrap();
+    stack.set("worker.image_sources", vec![url]).unwrap();
+    let made = program("imgsys-server")
+        .args(["--config", stack.config_file().to_str().unwrap()])
+        .args(["token", "new", "phone", "--owner", "me"])
+        .output()
+        .unwrap();
+    let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    stack.server().restart().unwrap();
+    stack.workers()[0].restart().unwrap();
+    let (code, said) = output(
+        program("imgsys")
+            .env("IMGSYS_SERVER", format!("tls://{}", stack.address()))
+            .env("IMGSYS_TOKEN", &token)
+            .args(["--verbose", "--ca", ca.file.to_str().unwrap(), "send", CAT]),
+    );
+    assert_eq!(code, Some(0), "{said}");
+    let key = fs::read_to_string(&shown.key).unwrap();
+    let key = key.lines().nth(1).unwrap().to_owned();
+    (said, vec![token, of_worker.to_owned(), key])
 }
 
 fn log_of(stack: &Stack, service: &Service) -> String {
@@ -231,6 +275,77 @@ fn errors_help_and_configuration_hold_no_secret() {
             output(program(name).args(["check-config", "--config", config]));
         }
     }
+}
+
+#[test]
+fn errors_hold_no_token_and_no_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let token = file("token", &format!("{MARK}-good"));
+    let torn = file("torn", &format!("{MARK} {MARK}"));
+    let pem = |what: &str| format!("-----BEGIN {what}-----\n{MARK}=\n-----END {what}-----\n");
+    let key = file("key", &pem("PRIVATE KEY"));
+    let none = file("none", MARK);
+    let certificate = file("certificate", &pem("CERTIFICATE"));
+    let nowhere = "127.0.0.1:1";
+    let client = |args: &[&str]| {
+        let mut command = program("imgsys");
+        command.args(["--verbose", "--connect-timeout", "1ms"]);
+        command.args(args).arg("status");
+        command
+    };
+    let tls = format!("tls://{nowhere}");
+    for (args, expected) in [
+        (vec!["--server", nowhere, "--token-file", &token], 3),
+        (vec!["--server", nowhere, "--token-file", &torn], 2),
+        (vec!["--server", &tls, "--ca", &none], 2),
+        (vec!["--server", &tls, "--ca", &certificate], 2),
+        (
+            vec![
+                "--server",
+                &tls,
+                "--certificate",
+                &certificate,
+                "--key",
+                &key,
+            ],
+            2,
+        ),
+        (
+            vec![
+                "--server",
+                &tls,
+                "--certificate",
+                &certificate,
+                "--key",
+                &none,
+            ],
+            2,
+        ),
+    ] {
+        let (code, text) = output(&mut client(&args));
+        assert_eq!(code, Some(expected), "{args:?}: {text}");
+    }
+    for text in [format!("{MARK}-good"), format!("{MARK} {MARK}")] {
+        output(client(&["--server", nowhere]).env("IMGSYS_TOKEN", &text));
+        output(program("imgsys").env("IMGSYS_TOKEN", &text).arg("--help"));
+    }
+    for (certificate, key) in [(&none, &none), (&certificate, &key), (&certificate, &none)] {
+        let mut server = program("imgsys-server");
+        let server = server.args(["--tls-certificate", certificate, "--tls-key", key]);
+        let (code, text) = output(server.arg("check-config"));
+        assert_eq!(code, Some(2), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+    let mut worker = program("imgsys-worker");
+    let (code, text) = output(worker.args(["--images-token-file", &torn, "check-config"]));
+    assert_eq!(code, Some(2), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod edit;
 mod file;
 
 pub(crate) use edit::{Edit, run as edit};
-pub(crate) use file::{Scope, Token, TokenFileError};
+pub(crate) use file::{Key, Scope, Token, TokenFileError};
 
 use file::read;
 use imgsys_types::{Digest, Owner, Timestamp};
@@ -21,7 +21,6 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -49,6 +48,8 @@ pub(crate) enum Refused {
     Missing,
     #[error("the token is not known here, or was revoked")]
     Unknown,
+    #[error("no token, and a certificate that is not known here: its fingerprint is {0}")]
+    Certificate(Digest),
     #[error("the token has expired")]
     Expired,
 }
@@ -78,7 +79,7 @@ impl Grant {
     pub(crate) fn holds(&self, tokens: &Tokens) -> Result<(), Refused> {
         match &self.token {
             None => Ok(()),
-            Some(token) => tokens.find(&token.sha256).map(drop),
+            Some(token) => tokens.find(&token.key).map(drop),
         }
     }
 }
@@ -103,28 +104,41 @@ impl Tokens {
         })
     }
 
-    /// What the bearer of this secret may do.
-    pub(crate) fn admit(&self, secret: Option<&str>) -> Result<Grant, Refused> {
+    /// What the bearer of this secret may do, or, without one, the holder of this certificate.
+    pub(crate) fn admit(
+        &self,
+        secret: Option<&str>,
+        certificate: Option<Digest>,
+    ) -> Result<Grant, Refused> {
         if self.file.is_none() {
             return Ok(Grant {
                 owner: Owner::local(),
                 token: None,
             });
         }
-        let secret = secret.ok_or(Refused::Missing)?;
-        let token = self.find(&digest(secret))?;
+        let token = match (secret, certificate) {
+            (Some(secret), _) => self.find(&Key::Secret(digest(secret)))?,
+            (None, Some(shown)) => {
+                let found = self.find(&Key::Certificate(shown));
+                found.map_err(|refused| match refused {
+                    Refused::Unknown => Refused::Certificate(shown),
+                    other => other,
+                })?
+            }
+            (None, None) => return Err(Refused::Missing),
+        };
         Ok(Grant {
             owner: token.owner.clone(),
             token: Some(token),
         })
     }
 
-    fn find(&self, sha256: &Digest) -> Result<Arc<Token>, Refused> {
+    fn find(&self, key: &Key) -> Result<Arc<Token>, Refused> {
         let table = self.table.borrow();
         // All are compared, so that the time tells nothing of where it matched.
         let mut found = None;
         for token in table.iter() {
-            if bool::from(token.sha256.as_bytes().ct_eq(sha256.as_bytes())) {
+            if token.key.is(key) {
                 found = Some(token);
             }
         }

@@ -25,9 +25,11 @@ pub(crate) async fn run(probe: ServerProbe, listener: TcpListener, shutdown: Can
     let images = Router::new()
         .route("/images/{sha256}", get(image))
         .with_state(Arc::clone(&probe.shared));
-    let metrics = probe.shared.metrics.all();
+    let shared = &probe.shared;
+    let identity = shared.tls.clone().filter(|_| shared.config.server.tls.http);
+    let metrics = shared.metrics.all();
     let routes = side::routes(metrics, probe).merge(images);
-    side::serve(listener, routes, shutdown).await;
+    side::serve(listener, identity, routes, shutdown).await;
 }
 
 async fn image(
@@ -37,7 +39,7 @@ async fn image(
 ) -> Response {
     let secret = headers.get(header::AUTHORIZATION);
     let secret = secret.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    match shared.tokens.admit(secret) {
+    match shared.tokens.admit(secret, None) {
         Ok(grant) if grant.allows(Scope::Worker) => {}
         Ok(_) => {
             return (StatusCode::FORBIDDEN, "the token lacks the scope worker\n").into_response();

@@ -18,6 +18,7 @@ pub mod cli;
 mod delete;
 mod deliver;
 mod dispatch;
+mod greeting;
 mod history;
 mod http;
 mod metrics;
@@ -31,6 +32,7 @@ mod schedule;
 mod session;
 mod shared;
 mod submit;
+mod tls;
 mod watch;
 mod writer;
 
@@ -45,6 +47,7 @@ use imgsys_history::read::Reader;
 use imgsys_queue::Producer;
 use imgsys_service::{Config, Exit, config::Durability, ready};
 use imgsys_store::{Store, StoreOptions};
+use imgsys_tls::Identity;
 use imgsys_types::{ErrorCode, Timestamp};
 use std::{
     net::SocketAddr,
@@ -72,7 +75,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
     if let Some(http) = &http {
         guard(&config, http)?;
     }
-    let shared = Arc::new(open(config, tokens).await?);
+    let identity = tls::open(&config)?;
+    if identity.is_none() && is_open(&listener)? {
+        warn!(
+            "clients on other machines are served without TLS (server.tls): images and tokens go over the \
+             network in plain"
+        );
+    }
+    let shared = Arc::new(open(config, tokens, identity).await?);
     let mut facts = vec![("LISTEN", address(&listener)?)];
     if let Some(http) = &http {
         facts.push(("HTTP", address(http)?));
@@ -95,6 +105,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
         async move { shared.tokens.follow(behind).await }
     });
     parts.spawn(delete::collect(Arc::clone(&shared), behind.clone()));
+    if let Some(identity) = shared.tls.clone() {
+        parts.spawn(tls::follow(identity, behind.clone()));
+    }
     if let Some(keep) = shared.config.server.keep_images {
         parts.spawn(retention::run(Arc::clone(&shared), keep, behind.clone()));
     }
@@ -139,6 +152,7 @@ async fn bind(address: &str) -> Result<TcpListener, Exit> {
 fn check(config: &Config) -> Result<(), Exit> {
     Tokens::open(config.auth.tokens_file.clone())
         .map_err(|problem| Exit::Usage(problem.to_string()))?;
+    tls::open(config)?;
     for address in [&config.server.listen, &config.server.http_listen] {
         // A name is judged by what it stands for when the server starts.
         if let Ok(address) = address.parse() {
@@ -151,10 +165,17 @@ fn check(config: &Config) -> Result<(), Exit> {
 }
 
 fn guard(config: &Config, listener: &TcpListener) -> Result<(), Exit> {
-    let address = listener
-        .local_addr()
-        .context("asking for the own address")?;
-    guard_address(config, address)
+    guard_address(config, own_address(listener)?)
+}
+
+fn own_address(listener: &TcpListener) -> Result<SocketAddr, Exit> {
+    let address = listener.local_addr();
+    Ok(address.context("asking for the own address")?)
+}
+
+/// Whether others can reach it.
+fn is_open(listener: &TcpListener) -> Result<bool, Exit> {
+    Ok(!own_address(listener)?.ip().is_loopback())
 }
 
 /// Refuses to listen where others can reach it if everybody might do everything.
@@ -171,14 +192,11 @@ fn guard_address(config: &Config, address: SocketAddr) -> Result<(), Exit> {
 }
 
 fn address(listener: &TcpListener) -> Result<String, Exit> {
-    let address = listener
-        .local_addr()
-        .context("asking for the own address")?;
-    Ok(address.to_string())
+    Ok(own_address(listener)?.to_string())
 }
 
 /// Opens the store and fills the book from it.
-async fn open(config: Config, tokens: Tokens) -> Result<Shared, Exit> {
+async fn open(config: Config, tokens: Tokens, tls: Option<Arc<Identity>>) -> Result<Shared, Exit> {
     let options = StoreOptions {
         dir: config.server.data_dir.clone(),
         images_dir: config.server.images_dir.clone(),
@@ -204,7 +222,15 @@ async fn open(config: Config, tokens: Tokens) -> Result<Shared, Exit> {
     let reader = Reader::new(&config.database.secret_url()?, config.database.pool)
         .context("database.url")?;
     let metrics = ServerMetrics::new().context("starting the metrics")?;
-    let shared = Shared::new(config, tokens, store, producer, reader, metrics, book);
+    let shared = Shared::new(
+        config,
+        (tokens, tls),
+        store,
+        producer,
+        reader,
+        metrics,
+        book,
+    );
     Ok(shared.context("reading the store")?)
 }
 
@@ -249,7 +275,7 @@ fn admit(
         clients.spawn(async move {
             let code = ErrorCode::TooManyConnections;
             shared.metrics.goodbyes.add(&code, 1);
-            session::turn_away(stream, most).await;
+            greeting::turn_away(&shared, stream, most).await;
             shared.connections.fetch_sub(1, Ordering::Relaxed);
         });
         return;

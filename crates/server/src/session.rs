@@ -7,15 +7,15 @@
 use crate::{
     allowed::{counted, needed},
     auth::{Grant, Refused, Scope},
+    greeting::{handshake, not_allowed, shutting_down},
     outbox::Outbox,
     shared::{Shared, refuse},
     submit::{DISCARD_MAX, Held, Refusal},
+    tls::{self, Entered},
     writer,
 };
-use imgsys_proto::{
-    ClientMessage, FrameReader, ReadError, ServerMessage, VERSION,
-    message::{Goodbye, Hello, Submit, Welcome},
-};
+use imgsys_proto::{ClientMessage, FrameReader, ReadError, ServerMessage, message::Submit};
+use imgsys_tls::stream::ReadHalf;
 use imgsys_types::{ErrorCode, Owner};
 use std::{
     io,
@@ -27,9 +27,8 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpStream, tcp::OwnedReadHalf},
-    time::timeout,
+    net::TcpStream,
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -38,7 +37,7 @@ use tracing::{debug, warn};
 pub(crate) const PROGRAM: &str = concat!("imgsys-server ", env!("CARGO_PKG_VERSION"));
 
 /// How long a connection that was told goodbye may take to hear it.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A client's connection.
 #[derive(Debug)]
@@ -74,7 +73,7 @@ impl Drop for InFlight {
 }
 
 /// Why a connection ends.
-enum End {
+pub(crate) enum End {
     /// The client is gone.
     Left,
     /// It is told why.
@@ -101,7 +100,23 @@ pub(crate) async fn serve(
     peer: SocketAddr,
     shutdown: CancellationToken,
 ) {
-    let (read, write) = stream.into_split();
+    let deadline = Instant::now() + shared.config.limits.handshake;
+    let entered = tokio::select! {
+        entered = tls::enter(&shared, stream, deadline) => entered,
+        // Nothing can be said to a client that is still at TLS.
+        () = shutdown.cancelled() => return,
+    };
+    let Entered {
+        read,
+        write,
+        certificate,
+    } = match entered {
+        Ok(entered) => entered,
+        Err(problem) => {
+            debug!(%peer, "no connection: {problem}");
+            return;
+        }
+    };
     let outbox = Arc::new(Outbox::default());
     let gone = CancellationToken::new();
     let writer = tokio::spawn(writer::run(
@@ -112,7 +127,16 @@ pub(crate) async fn serve(
     ));
     let mut frames = FrameReader::new(read);
     let server = Arc::clone(&shared);
-    let end = match handshake(&shared, &outbox, &mut frames, &shutdown).await {
+    let end = match handshake(
+        &shared,
+        &outbox,
+        &mut frames,
+        certificate,
+        deadline,
+        &shutdown,
+    )
+    .await
+    {
         Err(end) => end,
         Ok(grant) => {
             let session = Arc::new(Session {
@@ -150,25 +174,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Tells a client that there is no place for it.
-pub(crate) async fn turn_away(mut stream: TcpStream, most: usize) {
-    let mut frame = Vec::new();
-    let goodbye = ServerMessage::Goodbye(Goodbye {
-        code: ErrorCode::TooManyConnections,
-        text: format!("{most} clients are connected already: try later"),
-    });
-    if imgsys_proto::encode(&goodbye, 0, &mut frame).is_ok() {
-        let told = async {
-            stream.write_all(&frame).await?;
-            stream.shutdown().await
-        };
-        if let Ok(Err(problem)) = timeout(FAREWELL, told).await {
-            debug!("turning a client away: {problem}");
-        }
-    }
-}
-
-async fn drain(frames: &mut FrameReader<OwnedReadHalf>) {
+async fn drain(frames: &mut FrameReader<ReadHalf>) {
     let mut left = DISCARD_MAX;
     while left > 0 {
         match frames.discard(left).await {
@@ -178,62 +184,8 @@ async fn drain(frames: &mut FrameReader<OwnedReadHalf>) {
     }
 }
 
-/// Hello and welcome.
-async fn handshake(
-    shared: &Shared,
-    outbox: &Outbox,
-    frames: &mut FrameReader<OwnedReadHalf>,
-    shutdown: &CancellationToken,
-) -> Result<Grant, End> {
-    let limits = &shared.config.limits;
-    let first = tokio::select! {
-        first = timeout(limits.handshake, frames.next::<ClientMessage>()) => first,
-        () = shutdown.cancelled() => return Err(shutting_down()),
-    };
-    let Ok(first) = first else {
-        let text = format!("no hello within {:?}", limits.handshake);
-        return Err(End::Goodbye(ErrorCode::TimedOut, text));
-    };
-    let hello = match first? {
-        None => return Err(End::Left),
-        Some((ClientMessage::Hello(hello), 0)) => hello,
-        Some(_) => {
-            let text = "the first message must be hello, without a body";
-            return Err(End::Goodbye(ErrorCode::HelloExpected, text.into()));
-        }
-    };
-    let Hello {
-        version,
-        program,
-        token,
-    } = hello;
-    if version != VERSION {
-        let text = format!("this server speaks version {VERSION} of the protocol, not {version}");
-        return Err(End::Goodbye(ErrorCode::UnsupportedVersion, text));
-    }
-    let grant = shared.tokens.admit(token.as_deref()).map_err(not_allowed)?;
-    debug!(program, owner = %grant.owner, "hello");
-    outbox.send(&ServerMessage::Welcome(Welcome {
-        version: VERSION,
-        program: PROGRAM.into(),
-        server: shared.server,
-        owner: grant.owner.clone(),
-        limits: limits.wire(),
-    }));
-    Ok(grant)
-}
-
-fn not_allowed(refused: Refused) -> End {
-    End::Goodbye(ErrorCode::NotAllowed, refused.to_string())
-}
-
-fn shutting_down() -> End {
-    let text = "the server is going down: connect again";
-    End::Goodbye(ErrorCode::ShuttingDown, text.into())
-}
-
 impl Session {
-    async fn requests(self: &Arc<Self>, frames: &mut FrameReader<OwnedReadHalf>) -> End {
+    async fn requests(self: &Arc<Self>, frames: &mut FrameReader<ReadHalf>) -> End {
         let mut tokens = self.shared.tokens.changes();
         let mut expired = std::pin::pin!(self.grant.expired());
         loop {
@@ -267,7 +219,7 @@ impl Session {
     /// The next request. A client may be silent only while it is owed an answer.
     async fn next(
         &self,
-        frames: &mut FrameReader<OwnedReadHalf>,
+        frames: &mut FrameReader<ReadHalf>,
     ) -> Result<Option<(ClientMessage, u32)>, End> {
         let idle = self.shared.config.limits.idle;
         loop {
@@ -289,7 +241,7 @@ impl Session {
         self: &Arc<Self>,
         message: ClientMessage,
         body: u32,
-        frames: &mut FrameReader<OwnedReadHalf>,
+        frames: &mut FrameReader<ReadHalf>,
     ) -> Result<(), End> {
         if body > 0 && !matches!(message, ClientMessage::Submit(_)) {
             let text = "only submit may have a body";
@@ -337,7 +289,7 @@ impl Session {
         self: &Arc<Self>,
         submit: Submit,
         body: u32,
-        frames: &mut FrameReader<OwnedReadHalf>,
+        frames: &mut FrameReader<ReadHalf>,
     ) -> Result<(), End> {
         let received = match self.check(&submit, body) {
             Ok(quota) => {
@@ -368,7 +320,7 @@ impl Session {
         &self,
         submit: &Submit,
         refusal: Refusal,
-        frames: &mut FrameReader<OwnedReadHalf>,
+        frames: &mut FrameReader<ReadHalf>,
     ) -> Result<(), End> {
         let code = refusal.code;
         self.refuse(submit.req, submit, refusal);
@@ -379,7 +331,7 @@ impl Session {
     async fn skip_body(
         &self,
         code: ErrorCode,
-        frames: &mut FrameReader<OwnedReadHalf>,
+        frames: &mut FrameReader<ReadHalf>,
     ) -> Result<(), End> {
         if frames.body_left() > DISCARD_MAX {
             let text = "the rest of what was refused is too long to be thrown away";

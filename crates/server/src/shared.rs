@@ -6,6 +6,7 @@ use imgsys_proto::message::Rejected;
 use imgsys_queue::{Producer, Task};
 use imgsys_service::Config;
 use imgsys_store::{Store, StoreError};
+use imgsys_tls::Identity;
 use imgsys_types::{Digest, ErrorCode, Job, JobId, Run, ServerId};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) server: ServerId,
     pub(crate) tokens: Tokens,
+    /// What the server shows to clients over TLS; without it they are served without.
+    pub(crate) tls: Option<Arc<Identity>>,
     pub(crate) store: Store,
     pub(crate) producer: Producer,
     pub(crate) reader: Reader,
@@ -44,7 +47,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         config: Config,
-        tokens: Tokens,
+        (tokens, tls): (Tokens, Option<Arc<Identity>>),
         store: Store,
         producer: Producer,
         reader: Reader,
@@ -61,6 +64,7 @@ impl Shared {
             quotas,
             config,
             tokens,
+            tls,
             store,
             producer,
             reader,

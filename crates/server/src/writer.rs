@@ -5,11 +5,11 @@ use crate::{
     shared::{Shared, chain},
 };
 use imgsys_proto::message::JobEnd;
+use imgsys_tls::stream::WriteHalf;
 use imgsys_types::{JobId, JobRecord};
 use std::{io, path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::tcp::OwnedWriteHalf,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) async fn run(
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
-    mut stream: OwnedWriteHalf,
+    mut stream: WriteHalf,
     gone: CancellationToken,
 ) {
     let patience = shared.config.limits.idle;
@@ -45,17 +45,14 @@ pub(crate) async fn run(
             break;
         }
     }
-    let _ = stream.shutdown().await;
+    // Over TLS this writes, too.
+    let _ = timeout(patience, stream.shutdown()).await;
     gone.cancel();
     outbox.close();
 }
 
 /// Writes all, as long as the client takes something every now and then.
-async fn write(
-    stream: &mut OwnedWriteHalf,
-    mut bytes: &[u8],
-    patience: Duration,
-) -> io::Result<()> {
+async fn write(stream: &mut WriteHalf, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = timeout(patience, stream.write(bytes)).await??;
         if written == 0 {
@@ -63,11 +60,12 @@ async fn write(
         }
         bytes = &bytes[written..];
     }
-    Ok(())
+    // Over TLS, the last of it may have stayed behind.
+    timeout(patience, stream.flush()).await?
 }
 
 async fn write_file(
-    stream: &mut OwnedWriteHalf,
+    stream: &mut WriteHalf,
     head: &[u8],
     path: &Path,
     len: u64,

@@ -7,14 +7,16 @@
 #![allow(clippy::doc_markdown, rustdoc::bare_urls)]
 
 mod celery;
+mod images;
 mod limits;
 mod onnx;
 mod tls;
 
 pub use celery::{CeleryConfig, Events};
+pub use images::ImagesConfig;
 pub use limits::LimitsConfig;
 pub use onnx::{Layout, OnnxConfig, Resize};
-pub use tls::{DatabaseTls, RedisTls};
+pub use tls::{DatabaseTls, RedisTls, ServerTls};
 
 use crate::ByteCount;
 use clap::{Args, ValueEnum};
@@ -142,6 +144,9 @@ pub struct ServerConfig {
     #[arg(id = "server.drain", long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+    /// The server's certificate
+    #[command(flatten)]
+    pub tls: ServerTls,
 }
 
 /// Which classifier gives the label.
@@ -185,6 +190,10 @@ pub struct WorkerConfig {
         default_value = "file:///var/lib/imgsys/images/"
     )]
     pub image_sources: Vec<String>,
+    /// How the servers of these images are known, and know the worker
+    #[command(flatten)]
+    #[serde(default)]
+    pub images: ImagesConfig,
     /// Which classifier gives the label
     #[arg(id = "worker.classifier", long, value_enum, default_value = "auto")]
     pub classifier: ClassifierKind,

@@ -23,6 +23,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use imgsys_tls::Identity;
 use serde::Serialize;
 use std::{
     io::ErrorKind,
@@ -30,7 +31,8 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::{Mutex, Semaphore},
     time::{sleep, timeout},
 };
@@ -106,7 +108,7 @@ pub async fn start<P: Probe>(address: &str, metrics: Metrics, probe: P) -> anyho
     info!("health and metrics at http://{got}");
     crate::tell(&[("HTTP", got.to_string())]);
     let routes = routes(metrics, probe);
-    tokio::spawn(serve(listener, routes, CancellationToken::new()));
+    tokio::spawn(serve(listener, None, routes, CancellationToken::new()));
     Ok(())
 }
 
@@ -140,8 +142,14 @@ async fn metrics_text<P: Probe>(State(side): State<Arc<Side<P>>>) -> impl IntoRe
     (kind, side.metrics.render())
 }
 
-/// Serves until `shutdown`, then finishes the requests under way, but not for long.
-pub async fn serve(listener: TcpListener, routes: Router, shutdown: CancellationToken) {
+/// Serves until `shutdown`, then finishes the requests under way, but not for long. With an identity
+/// it serves over TLS alone.
+pub async fn serve(
+    listener: TcpListener,
+    identity: Option<Arc<Identity>>,
+    routes: Router,
+    shutdown: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();
     loop {
@@ -155,10 +163,18 @@ pub async fn serve(listener: TcpListener, routes: Router, shutdown: Cancellation
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(stream, routes.clone(), shutdown.clone());
+                let acceptor = identity.as_ref().map(|identity| identity.acceptor());
+                let (routes, shutdown) = (routes.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    connection.await;
-                    drop(place);
+                    let _place = place;
+                    let Some(acceptor) = acceptor else {
+                        return connection(stream, routes, shutdown).await;
+                    };
+                    match timeout(HEAD, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => connection(stream, routes, shutdown).await,
+                        Ok(Err(problem)) => debug!("no TLS on the HTTP side listener: {problem}"),
+                        Err(_) => debug!("TLS on the HTTP side listener took too long"),
+                    }
                 });
             }
             Err(problem) => {
@@ -174,7 +190,11 @@ pub async fn serve(listener: TcpListener, routes: Router, shutdown: Cancellation
     }
 }
 
-async fn connection(stream: TcpStream, routes: Router, shutdown: CancellationToken) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    routes: Router,
+    shutdown: CancellationToken,
+) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
     let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
@@ -195,7 +215,10 @@ async fn connection(stream: TcpStream, routes: Router, shutdown: CancellationTok
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
 
     struct Counted(Arc<AtomicUsize>);
 
@@ -227,7 +250,7 @@ mod tests {
         let routes = routes(metrics, Counted(Arc::clone(&looks)));
         let shutdown = CancellationToken::new();
         let begun = Instant::now();
-        let serving = tokio::spawn(serve(listener, routes, shutdown.clone()));
+        let serving = tokio::spawn(serve(listener, None, routes, shutdown.clone()));
         for _ in 0..20 {
             let answer = ask(address, "/readyz").await;
             assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

@@ -25,7 +25,7 @@ pub use config::Config;
 pub use lifecycle::{Exit, ready, run, shutdown_on_signals, tell};
 pub use load::{ConfigError, Program, parse};
 pub use metrics::Metrics;
-pub use secret::Secrets;
+pub use secret::{Secrets, read_secret};
 pub use units::ByteCount;
 
 #[cfg(test)]

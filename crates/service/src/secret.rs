@@ -45,7 +45,11 @@ impl Secrets {
                 }
             }
         }
-        let files = [&config.redis.password_file, &config.database.password_file];
+        let files = [
+            &config.redis.password_file,
+            &config.database.password_file,
+            &config.worker.images.token_file,
+        ];
         for file in files.into_iter().flatten() {
             if let Ok(password) = read_secret(file) {
                 secrets.add(&password);
@@ -207,9 +211,10 @@ fn with_password(scheme: &str, rest: &str, password: &str) -> String {
     format!("{scheme}://{user}:{password}@{place}")
 }
 
-fn read_secret(file: &Path) -> anyhow::Result<String> {
+/// What is in a file of a password or token, without the end of its line.
+pub fn read_secret(file: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(file)
-        .with_context(|| format!("reading the password file {}", file.display()))?;
+        .with_context(|| format!("reading the secret in {}", file.display()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 

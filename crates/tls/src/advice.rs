@@ -43,6 +43,9 @@ fn explain(error: &Tls) -> Option<&'static str> {
                 "its certificate is for another name than the one we connect to"
             }
             Bad::Revoked => "its certificate has been revoked",
+            Bad::ApplicationVerificationFailure => {
+                "its certificate is not the one with the fingerprint that was named"
+            }
             _ => return None,
         },
         Tls::InvalidMessage(_) => "it does not speak TLS",

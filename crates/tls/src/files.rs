@@ -29,6 +29,18 @@ pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(found)
 }
 
+/// The fingerprint of the first certificate of a file.
+pub fn fingerprint_of(file: &Path) -> Result<[u8; 32], TlsError> {
+    let found = certificates(file)?;
+    found
+        .first()
+        .map(crate::fingerprint)
+        .ok_or_else(|| TlsError::Nothing {
+            file: file.to_owned(),
+            what: "certificate",
+        })
+}
+
 /// The private key of a file.
 pub(crate) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&read(file)?).map_err(|_| TlsError::Nothing {

@@ -3,6 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | `client` | how a client judges a server: [`ClientFiles`] |
+//! | `server` | what a server shows, read again when it changes: [`Identity`] |
+//! | [`stream`] | the halves of a connection, encrypted or not |
 //! | `verify` | other ways to judge: any name, a pinned certificate |
 //! | `advice` | [`advice()`]: what to do about an error of TLS, in words |
 //! | `files` | certificates and keys as they are read |
@@ -11,13 +13,16 @@
 mod advice;
 mod client;
 mod files;
+mod server;
+pub mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod verify;
 
 pub use advice::advice;
 pub use client::{Check, ClientFiles};
-pub use files::read;
+pub use files::{fingerprint_of, read};
+pub use server::{Identity, ServerFiles};
 
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
@@ -58,6 +63,9 @@ pub enum TlsError {
         /// What is wrong with it.
         source: rustls::Error,
     },
+    /// A host's name that no certificate can be for.
+    #[error("{0:?} is no name that a certificate can be for")]
+    Name(String),
     /// A certificate without a key, or the reverse.
     #[error("a certificate of our own needs both: the certificate and its key")]
     Half,

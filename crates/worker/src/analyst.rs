@@ -63,15 +63,16 @@ impl Analyst {
         sources: Sources,
         max_image: u64,
         pool: Pool,
-    ) -> reqwest::Result<Self> {
-        Ok(Self {
+        client: reqwest::Client,
+    ) -> Self {
+        Self {
             engine: Arc::new(engine),
             sources,
             max_image,
-            client: fetch::client()?,
+            client,
             http_budget: Arc::new(Semaphore::new(HTTP_BUDGET_KIB as usize)),
             pool,
-        })
+        }
     }
 
     async fn attempt(&self, task: &AnalyzeTask) -> Result<Analysis, Trouble> {

@@ -1,7 +1,13 @@
 //! Fetching an image's bytes. What is read is never more than the job says that the image has.
 
+use imgsys_service::{config::ImagesConfig, read_secret};
+use imgsys_tls::{Check, ClientFiles, TlsError};
 use imgsys_types::Digest;
-use reqwest::{Client, Response, StatusCode, Url, redirect::Policy};
+use reqwest::{
+    Client, Response, StatusCode, Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    redirect::Policy,
+};
 use rustix::{
     fs::{FileType, Mode, OFlags, fstat, open, openat},
     io::Errno,
@@ -101,15 +107,53 @@ fn room_for(size: u64) -> Result<Vec<u8>, FetchError> {
     Ok(bytes)
 }
 
-/// A client that goes nowhere but where it is told: no redirects, no proxies.
-pub(crate) fn client() -> reqwest::Result<Client> {
-    Client::builder()
+/// Why nothing can be fetched over HTTP.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("worker.images.token_file")]
+    Token(#[source] anyhow::Error),
+    #[error(
+        "worker.images.token_file: {0} holds no token: write what `imgsys-server token new` has printed"
+    )]
+    NoToken(String),
+    #[error("worker.images.ca")]
+    Tls(#[from] TlsError),
+    #[error("preparing to fetch over HTTP")]
+    Client(#[from] reqwest::Error),
+}
+
+/// A client that goes nowhere but where it is told, no redirects, no proxies, and shows the worker's
+/// token there.
+pub(crate) fn client(images: &ImagesConfig, over_tls: bool) -> Result<Client, ClientError> {
+    let mut headers = HeaderMap::new();
+    if let Some(file) = &images.token_file {
+        let token = read_secret(file).map_err(ClientError::Token)?;
+        let token = token.trim();
+        let value = HeaderValue::from_str(&format!("Bearer {token}")).ok();
+        let value = value.filter(|_| !token.is_empty() && !token.contains(char::is_whitespace));
+        let mut value = value.ok_or_else(|| ClientError::NoToken(file.display().to_string()))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    let files = ClientFiles {
+        ca: images.ca.clone(),
+        ..ClientFiles::default()
+    };
+    // Where nothing is fetched over TLS no roots are needed, and nobody is trusted.
+    let check = if over_tls {
+        Check::Full
+    } else {
+        Check::Pin([0; 32])
+    };
+    let client = Client::builder()
         .user_agent(concat!("imgsys-worker/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .tls_backend_preconfigured(files.config(check)?)
         .redirect(Policy::none())
         .no_proxy()
         .connect_timeout(CONNECT_TIME)
-        .read_timeout(SILENCE)
-        .build()
+        .read_timeout(SILENCE);
+    Ok(client.build()?)
 }
 
 /// Fetches an image over HTTP, within this time. The bytes still have to be verified.
@@ -136,6 +180,12 @@ pub(crate) async fn get(
 fn judge(response: &Response, size: u64) -> Result<(), FetchError> {
     match response.status() {
         StatusCode::OK => {}
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+            return Err(FetchError::Away(format!(
+                "the server does not accept our token ({status}): worker.images.token_file has to name a \
+                 token that it knows, with the scope worker"
+            )));
+        }
         StatusCode::NOT_FOUND | StatusCode::GONE => return Err(FetchError::Missing("HTTP 404")),
         status => return Err(FetchError::Away(format!("the server answers {status}"))),
     }
@@ -146,8 +196,11 @@ fn judge(response: &Response, size: u64) -> Result<(), FetchError> {
 }
 
 /// The error with what brought it about: without that, it is "error sending request".
-fn with_causes(error: &dyn std::error::Error) -> String {
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
+    if let Some(advice) = imgsys_tls::advice(error) {
+        text = format!("{advice}: {text}");
+    }
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");

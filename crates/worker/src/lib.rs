@@ -65,8 +65,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
     let pool = Pool::new(threads, worker.max_stuck, patience)
         .context("starting the threads that analyse")?;
     let worn_out = pool.worn_out();
-    let analyst = Analyst::new(engine, sources, limits.max_image.get(), pool)
-        .context("preparing to fetch over HTTP")?;
+    let client = client(worker, sources.over_tls())?;
+    let analyst = Analyst::new(engine, sources, limits.max_image.get(), pool, client);
     let probe = WorkerProbe {
         redis: Producer::new(&config.redis.secret_url()?).context("redis.url")?,
         metrics: metrics.clone(),
@@ -129,11 +129,21 @@ fn end_when(cause: CancellationToken, end: CancellationToken) -> AbortOnDropHand
 
 /// What is wrong with the configuration beyond its form. Needs a Tokio runtime.
 fn check(config: &Config) -> Result<(), Exit> {
-    Sources::parse(&config.worker.image_sources).map_err(|error| Exit::Usage(error.to_string()))?;
+    let sources = Sources::parse(&config.worker.image_sources);
+    let sources = sources.map_err(|error| Exit::Usage(error.to_string()))?;
+    // Whom the system trusts is the business of the machine on which it will run.
+    let known = config.worker.images.ca.is_some();
+    client(&config.worker, sources.over_tls() && known)?;
     let metrics = Metrics::new("check", "").context("starting the metrics")?;
     engine(&config.worker, &config.limits, &metrics)?;
     Producer::new(&config.redis.secret_url()?).context("redis.url")?;
     Ok(())
+}
+
+/// What fetches over HTTP.
+fn client(worker: &WorkerConfig, over_tls: bool) -> Result<reqwest::Client, Exit> {
+    let client = fetch::client(&worker.images, over_tls);
+    client.map_err(|error| Exit::Usage(format!("{:#}", anyhow::Error::from(error))))
 }
 
 fn threads(worker: &WorkerConfig) -> usize {

@@ -58,6 +58,12 @@ impl Sources {
         sources.collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether images are fetched over TLS.
+    pub(crate) fn over_tls(&self) -> bool {
+        let mut sources = self.0.iter();
+        sources.any(|source| source.prefix.starts_with("https://"))
+    }
+
     /// Where the image with this digest is, if the URL is one that may be fetched.
     pub(crate) fn locate(&self, image_url: &str, sha256: &Digest) -> Result<Location, Refused> {
         let mut refused = Refused::Elsewhere;
@@ -87,16 +93,20 @@ impl Source {
             }
             // As servers write it: the path as it is, nothing encoded.
             Place::Directory(path.into())
-        } else if prefix.starts_with("http://") {
+        } else if prefix.starts_with("http://") || prefix.starts_with("https://") {
             let url = Url::parse(&prefix).map_err(|_| bad("no URL"))?;
-            if url.query().is_some() || url.fragment().is_some() || url.as_str() != prefix {
-                return Err(bad("write http://HOST:PORT/PATH/, with nothing else"));
+            let has_user = !url.username().is_empty() || url.password().is_some();
+            let has_more = url.query().is_some() || url.fragment().is_some() || has_user;
+            if has_more || url.as_str() != prefix {
+                return Err(bad(
+                    "write http://HOST:PORT/PATH/ or https://…, with nothing else",
+                ));
             }
             Place::Http(url)
-        } else if prefix.starts_with("https://") {
-            return Err(bad("images can't be fetched over https yet"));
         } else {
-            return Err(bad("write file:///DIRECTORY/ or http://HOST:PORT/PATH/"));
+            return Err(bad(
+                "write file:///DIRECTORY/, http://HOST:PORT/PATH/ or https://HOST:PORT/PATH/",
+            ));
         };
         Ok(Self { prefix, place })
     }
@@ -137,6 +147,7 @@ mod tests {
     #[test]
     fn only_the_images_own_name_under_a_prefix_is_fetched() {
         let sources = sources(&["file:///srv/my images/", "http://h:7451/images"]).unwrap();
+        assert!(!sources.over_tls());
         let name = "ab".repeat(32);
         assert_eq!(
             sources.locate(&format!("file:///srv/my images/ab/{name}"), &digest()),
@@ -203,7 +214,8 @@ mod tests {
             "/srv/images",
             "file://host/images/",
             "file:/srv/images/",
-            "https://h/images/",
+            "https://me:secret@h",
+            "https://",
             "http://h/images/?token=x",
             "http://h/a/../images/",
             "http:///",

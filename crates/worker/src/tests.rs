@@ -1,7 +1,10 @@
 //! Tasks from their URL to their verdict, over real files and a real HTTP server.
 
+mod https;
+
 use crate::{
     analyst::{Analyst, Engine},
+    fetch,
     pool::{Patience, Pool},
     source::Sources,
 };
@@ -15,7 +18,7 @@ use imgsys_analysis::{
     AnalysisError, Classification, Classifier, Depth, Image, Limits, Options, Simulated, View,
 };
 use imgsys_queue::{Analyze, AnalyzeTask, Begun, Verdict};
-use imgsys_service::Metrics;
+use imgsys_service::{Metrics, config::ImagesConfig};
 use imgsys_types::{
     Analyzer, Digest, FailureReason, Job, JobId, Owner, Priority, ServerId, Timestamp,
 };
@@ -34,6 +37,15 @@ const MAX_IMAGE: u64 = 100_000;
 const TIME: Duration = Duration::from_secs(60);
 
 fn analyst(source: &str, classifier: impl Classifier + 'static, time: Duration) -> Analyst {
+    analyst_of(source, &ImagesConfig::default(), classifier, time)
+}
+
+fn analyst_of(
+    source: &str,
+    images: &ImagesConfig,
+    classifier: impl Classifier + 'static,
+    time: Duration,
+) -> Analyst {
     let engine = Engine {
         classifier: Box::new(classifier),
         took: Metrics::new("test", "0")
@@ -56,13 +68,14 @@ fn analyst(source: &str, classifier: impl Classifier + 'static, time: Duration) 
         run: time,
     };
     let sources = Sources::parse(&[source.to_owned()]).unwrap();
+    let client = fetch::client(images, sources.over_tls()).unwrap();
     Analyst::new(
         engine,
         sources,
         MAX_IMAGE,
         Pool::new(1, 1, patience).unwrap(),
+        client,
     )
-    .unwrap()
 }
 
 fn simulated() -> Simulated {

@@ -2,11 +2,12 @@
 
 use super::{
     digest,
-    file::{Scope, Token, TokenFile, TokenFileError, read},
+    file::{Key, Scope, Token, TokenFile, TokenFileError, read},
 };
+use crate::shared::chain;
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
-use imgsys_types::{Owner, Timestamp};
+use imgsys_types::{Digest, Owner, Timestamp};
 use std::{
     fs::{self, File},
     io::{ErrorKind, Write},
@@ -28,6 +29,10 @@ pub enum Edit {
         /// What it allows
         #[arg(long, value_delimiter = ',', default_value = "send,history")]
         scopes: Vec<Scope>,
+        /// The client's certificate, in PEM, or its SHA-256 in hexadecimal digits: it takes the place
+        /// of a secret
+        #[arg(long, value_name = "FILE|SHA256", value_parser = parse_certificate)]
+        certificate: Option<Digest>,
         /// For how long, such as 90d; for ever if not given
         #[arg(long, value_parser = humantime::parse_duration)]
         expires: Option<Duration>,
@@ -56,6 +61,7 @@ pub(crate) fn run(file: &Path, edit: Edit) -> anyhow::Result<()> {
             name,
             owner,
             scopes,
+            certificate,
             expires,
         } => {
             let taken = tokens.iter().any(|token| token.name == name);
@@ -63,16 +69,23 @@ pub(crate) fn run(file: &Path, edit: Edit) -> anyhow::Result<()> {
                 !taken,
                 "there is a token {name:?} already: revoke it first, or name this one otherwise"
             );
-            let secret = secret();
+            let (key, secret) = if let Some(certificate) = certificate {
+                (Key::Certificate(certificate), None)
+            } else {
+                let secret = secret();
+                (Key::Secret(digest(&secret)), Some(secret))
+            };
             tokens.push(Token {
                 name,
                 owner,
-                sha256: digest(&secret),
+                key,
                 scopes,
                 expires: expires.map(|span| Timestamp::from(SystemTime::now() + span)),
             });
             write(file, tokens)?;
-            println!("{secret}");
+            if let Some(secret) = secret {
+                println!("{secret}");
+            }
         }
         Edit::List => {
             for token in tokens {
@@ -99,6 +112,15 @@ pub(crate) fn run(file: &Path, edit: Edit) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A certificate's fingerprint, given as such or by the certificate's file.
+fn parse_certificate(text: &str) -> Result<Digest, String> {
+    if let Ok(digest) = text.replace(':', "").parse() {
+        return Ok(digest);
+    }
+    let digest = imgsys_tls::fingerprint_of(Path::new(text)).map_err(|problem| chain(&problem))?;
+    Ok(Digest::from_bytes(digest))
 }
 
 /// 256 random bits, as text.

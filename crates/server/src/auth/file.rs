@@ -6,6 +6,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
 };
+use subtle::ConstantTimeEq;
 
 /// Something that a token may allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -32,21 +33,92 @@ impl fmt::Display for Scope {
     }
 }
 
+/// What shows that somebody has a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// A secret with this SHA-256.
+    Secret(Digest),
+    /// The key of the certificate with this SHA-256.
+    Certificate(Digest),
+}
+
+impl Key {
+    /// Whether both are the same, in constant time.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let same = |one: &Digest, other: &Digest| one.as_bytes().ct_eq(other.as_bytes()).into();
+        match (self, other) {
+            (Self::Secret(one), Self::Secret(other))
+            | (Self::Certificate(one), Self::Certificate(other)) => same(one, other),
+            _ => false,
+        }
+    }
+}
+
 /// A token, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written", into = "Written")]
 pub(crate) struct Token {
     /// For people: which device or person has it.
     pub(crate) name: String,
     /// For whom it speaks.
     pub(crate) owner: Owner,
-    /// The SHA-256 of its secret.
-    pub(crate) sha256: Digest,
+    /// What shows that somebody has it.
+    pub(crate) key: Key,
     /// What it allows.
     pub(crate) scopes: Vec<Scope>,
     /// When it ends to do so.
-    #[serde(default, with = "rfc3339", skip_serializing_if = "Option::is_none")]
     pub(crate) expires: Option<Timestamp>,
+}
+
+/// A token as it is written: with one of the two keys.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: String,
+    owner: Owner,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<Digest>,
+    scopes: Vec<Scope>,
+    #[serde(default, with = "rfc3339", skip_serializing_if = "Option::is_none")]
+    expires: Option<Timestamp>,
+}
+
+impl TryFrom<Written> for Token {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let key = match (written.sha256, written.certificate) {
+            (Some(sha256), None) => Key::Secret(sha256),
+            (None, Some(certificate)) => Key::Certificate(certificate),
+            _ => return Err("a token has either sha256, that of its secret, or certificate"),
+        };
+        Ok(Self {
+            name: written.name,
+            owner: written.owner,
+            key,
+            scopes: written.scopes,
+            expires: written.expires,
+        })
+    }
+}
+
+impl From<Token> for Written {
+    fn from(token: Token) -> Self {
+        let (sha256, certificate) = match token.key {
+            Key::Secret(sha256) => (Some(sha256), None),
+            Key::Certificate(certificate) => (None, Some(certificate)),
+        };
+        Self {
+            name: token.name,
+            owner: token.owner,
+            sha256,
+            certificate,
+            scopes: token.scopes,
+            expires: token.expires,
+        }
+    }
 }
 
 impl Token {
