@@ -54,6 +54,13 @@ impl Simulated {
         "bird", "boat", "bridge", "car", "cat", "dog", "flower", "house", "person", "tree",
     ];
 
+    /// What is said of an image with this digest: the label, and the confidence in percent.
+    #[must_use]
+    pub fn draw(digest: &Digest) -> (&'static str, f64) {
+        let (label, hundredths) = draw(digest);
+        (label, f64::from(hundredths) / 100.0)
+    }
+
     /// A simulation that takes `delay` for each image. It sleeps in the calling thread, which is
     /// what a real analysis of that length does to a pool of threads: one is busy.
     #[must_use]
@@ -82,10 +89,10 @@ impl Classifier for Simulated {
         if !self.delay.is_zero() {
             thread::sleep(self.delay);
         }
-        let (label, hundredths) = draw(&image.sha256);
+        let (label, confidence) = Self::draw(&image.sha256);
         Ok(Classification {
             label: label.into(),
-            confidence: f64::from(hundredths) / 100.0,
+            confidence,
             scores: Vec::new(),
         })
     }

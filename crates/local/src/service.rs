@@ -120,7 +120,7 @@ impl Service {
     }
 
     /// Tells the program to stop, without waiting for it; [`Service::stop`] does.
-    pub(crate) fn ask_to_stop(&self) {
+    pub fn ask_to_stop(&self) {
         if let Some(run) = &*self.lock() {
             run.process.signal(self.stop_signal);
         }

@@ -46,6 +46,7 @@ pub struct Builder {
     workers: usize,
     tuning: Tuning,
     settings: Vec<(String, Value)>,
+    variables: Vec<(String, String, String)>,
 }
 
 impl Stack {
@@ -57,6 +58,7 @@ impl Stack {
             workers: 1,
             tuning: Tuning::Fast,
             settings: Vec::new(),
+            variables: Vec::new(),
         }
         .set("server.listen", "127.0.0.1:0")
         .set("server.http_listen", "127.0.0.1:0")
@@ -191,6 +193,20 @@ impl Builder {
         self
     }
 
+    /// Sets a variable in the environment of one part only: `server`, `persister`, `worker-1`…
+    /// So a part can be told another `IMGSYS_REDIS_URL` than the configuration that all share.
+    #[must_use]
+    pub fn env(
+        mut self,
+        part: impl Into<String>,
+        name: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Self {
+        let variable = (part.into(), name.into(), value.into());
+        self.variables.push(variable);
+        self
+    }
+
     /// Starts everything and waits until all of it is ready.
     pub fn start(self) -> Result<Stack, Error> {
         let (dir, temporary) = self.directory()?;
@@ -209,7 +225,7 @@ impl Builder {
             persister,
             server,
             workers,
-        } = programs.sealed(&config);
+        } = programs.sealed(&config).with(&self.variables);
 
         redis.service().begin()?;
         postgres.start()?;
@@ -322,6 +338,26 @@ impl Programs {
             persister: seal(self.persister),
             server: seal(self.server),
             workers: self.workers.into_iter().map(seal).collect(),
+        }
+    }
+}
+
+impl Programs {
+    /// With the variables that single parts get, which go before those that were left out.
+    fn with(self, variables: &[(String, String, String)]) -> Self {
+        let give = |spec: Spec| {
+            let own: Vec<_> = variables
+                .iter()
+                .filter(|(part, _, _)| part == spec.name())
+                .collect();
+            own.into_iter()
+                .fold(spec, |spec, (_, name, value)| spec.env(name, value))
+        };
+        Self {
+            migrate: self.migrate,
+            persister: give(self.persister),
+            server: give(self.server),
+            workers: self.workers.into_iter().map(give).collect(),
         }
     }
 }

@@ -28,7 +28,7 @@ mod tests;
 
 use analyst::{Analyst, Engine};
 use anyhow::Context;
-use imgsys_analysis::{Depth, Limits, Options};
+use imgsys_analysis::{Classifier, Depth, Limits, Options};
 use imgsys_queue::{CeleryEvents, Drained, Producer, WorkerOptions, keys};
 use imgsys_service::{
     Config, Exit, Metrics,
@@ -51,6 +51,17 @@ const LONGEST_TASK: Duration = Duration::from_secs(24 * 3600);
 
 /// Works until `shutdown`, then drains.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit> {
+    let classifier = classifier(&config.worker)?;
+    run_with(config, classifier, shutdown).await
+}
+
+/// The same with a classifier that no configuration can name: for tests, whose classifiers may be
+/// what no worker should ever have.
+pub async fn run_with(
+    config: Config,
+    classifier: Box<dyn Classifier>,
+    shutdown: CancellationToken,
+) -> Result<(), Exit> {
     let Config { worker, limits, .. } = &config;
     let sources =
         Sources::parse(&worker.image_sources).map_err(|error| Exit::Usage(error.to_string()))?;
@@ -61,7 +72,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
     };
     let patience = patience(limits.task_time, prefetch, threads);
     let metrics = WorkerMetrics::new(threads, prefetch).context("starting the metrics")?;
-    let engine = engine(worker, limits, &metrics.all())?;
+    let engine = engine(classifier, worker, limits, &metrics.all())?;
     let pool = Pool::new(threads, worker.max_stuck, patience)
         .context("starting the threads that analyse")?;
     let worn_out = pool.worn_out();
@@ -135,7 +146,8 @@ fn check(config: &Config) -> Result<(), Exit> {
     let known = config.worker.images.ca.is_some();
     client(&config.worker, sources.over_tls() && known)?;
     let metrics = Metrics::new("check", "").context("starting the metrics")?;
-    engine(&config.worker, &config.limits, &metrics)?;
+    let classifier = classifier(&config.worker)?;
+    engine(classifier, &config.worker, &config.limits, &metrics)?;
     Producer::new(&config.redis.secret_url()?).context("redis.url")?;
     Ok(())
 }
@@ -166,9 +178,16 @@ fn patience(task_time: Duration, prefetch: usize, threads: usize) -> Patience {
     }
 }
 
-fn engine(worker: &WorkerConfig, limits: &LimitsConfig, metrics: &Metrics) -> Result<Engine, Exit> {
-    let classifier = classifier::classifier(worker);
-    let classifier = classifier.map_err(|error| Exit::Usage(error.to_string()))?;
+fn classifier(worker: &WorkerConfig) -> Result<Box<dyn Classifier>, Exit> {
+    classifier::classifier(worker).map_err(|error| Exit::Usage(error.to_string()))
+}
+
+fn engine(
+    classifier: Box<dyn Classifier>,
+    worker: &WorkerConfig,
+    limits: &LimitsConfig,
+    metrics: &Metrics,
+) -> Result<Engine, Exit> {
     let took = metrics::analysis_time(metrics, &classifier.analyzer().name)
         .context("starting the metrics")?;
     Ok(Engine {
