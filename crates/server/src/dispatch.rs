@@ -18,9 +18,10 @@ const BATCH: usize = 256;
 /// The share of Redis' memory limit beyond which nothing more is sent.
 const MEMORY_LOAD: f64 = 0.7;
 /// How often Redis is asked how full it is, while there is something to send.
-const MEMORY_CHECK: Duration = Duration::from_secs(1);
-/// The longest pause between attempts.
-const MAX_PAUSE: Duration = Duration::from_secs(2);
+const MEMORY_CHECK: Duration = Duration::from_millis(500);
+/// The first and the longest pause between attempts: jobs flow again within a second of Redis'
+/// return.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
 /// Sends what waits, until `shutdown`.
 pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
@@ -34,6 +35,8 @@ struct Dispatcher {
     shared: Arc<Shared>,
     memory_checked: Option<Instant>,
     is_full: bool,
+    /// The pause after the last attempt, if it failed.
+    pause: Option<Duration>,
 }
 
 impl Dispatcher {
@@ -42,6 +45,7 @@ impl Dispatcher {
             shared,
             memory_checked: None,
             is_full: false,
+            pause: None,
         }
     }
 
@@ -78,16 +82,20 @@ impl Dispatcher {
         }
         match shared.producer.dispatch(&tasks).await {
             Ok(()) => {
+                if self.pause.take().is_some() {
+                    info!("Redis takes jobs again");
+                }
                 shared.book().confirm(&ids);
                 shared.metrics.dispatched.inc_by(ids.len() as u64);
             }
             Err(problem) => {
-                warn!("{} jobs wait in the spool: {}", ids.len(), chain(&problem));
+                if self.pause.is_none() {
+                    warn!("{} jobs wait in the spool: {}", ids.len(), chain(&problem));
+                }
                 // It may have been done all the same: Redis and the database are asked first.
                 shared.book().doubt_sent(&ids);
                 self.wait_for_redis().await;
-                info!("Redis is back");
-                shared.reconcile.notify_one();
+                self.shared.reconcile.notify_one();
             }
         }
         true
@@ -108,11 +116,17 @@ impl Dispatcher {
         runs
     }
 
-    async fn wait_for_redis(&self) {
-        let mut pause = Duration::from_millis(50);
-        while self.shared.producer.ping().await.is_err() {
+    /// Pauses at least once: a Redis that is there may still take nothing, for it is a replica or
+    /// has no memory left.
+    async fn wait_for_redis(&mut self) {
+        loop {
+            let next = |pause: Duration| (pause * 2).min(PAUSES.1);
+            let pause = self.pause.map_or(PAUSES.0, next);
+            self.pause = Some(pause);
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(MAX_PAUSE);
+            if self.shared.producer.ping().await.is_ok() {
+                return;
+            }
         }
     }
 
