@@ -8,7 +8,7 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/debug
 ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build model demo up test lint bench-latency fuzz completions interop e2e nix-check fmt install install-units docs clean
+.PHONY: help setup build model demo up test lint faults chaos bench-latency fuzz completions interop e2e nix-check fmt install install-units docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,13 @@ lint: setup ## Check format, lints, documentation and the length of files
 	else \
 		echo "skipped: cargo-deny, which is not installed; it would check licences, bans and sources"; \
 	fi
+
+faults: build ## Break everything that can break, under load, and check that nothing is lost (CASE=… for one)
+	$(BIN)/imgsys-faults run $(CASE) --report $(or $(CARGO_TARGET_DIR),target)/faults/report.json
+
+chaos: build ## Random faults for DURATION=300 seconds, of SEED=…, or others each time
+	$(BIN)/imgsys-faults chaos $(if $(SEED),--seed $(SEED)) --duration $(if $(filter file,$(origin DURATION)),300,$(DURATION)) \
+		--report $(or $(CARGO_TARGET_DIR),target)/faults/chaos.json
 
 bench-latency: build ## Measure an image's way on an idle system, alone and beside 5 000 idle connections
 	$(CARGO) bench --profile dev -p imgsys-server --bench idle_latency

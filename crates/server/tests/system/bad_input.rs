@@ -128,7 +128,7 @@ async fn broken_frames_and_wrong_beginnings_get_a_goodbye() {
         assert_eq!(goodbye_for(address, &bytes).await, code, "{bytes:x?}");
     }
 
-    let answers = send_all(address, &[sample(1, 16)], 1).await;
+    let answers = send_all(address, &[sample(1, 16)]).await;
     assert!(matches!(
         answers.values().next().unwrap().outcome,
         Outcome::Done(_)

@@ -1,35 +1,29 @@
-//! A client that does not give up: it connects again, watches what was accepted and submits the
-//! rest once more, as docs/protocol.md tells clients to.
+//! A client of these tests, which fail where it does.
 
 use crate::images::Sample;
-use imgsys_proto::{
-    ClientMessage, FrameReader, ReadError, ServerMessage, VERSION, encode,
-    message::{Hello, Submit, Watch, Welcome},
+use imgsys_faults::{
+    client::Connection as Link,
+    ledger::{End, Ledger},
+    load::{Load, Person, Plan},
 };
-use imgsys_types::{JobId, JobResult, Priority};
+use imgsys_proto::{ClientMessage, ServerMessage};
+use imgsys_types::{JobId, JobResult};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     io,
+    ops::{Deref, DerefMut},
+    sync::Arc,
     time::Duration,
 };
-use tokio::{
-    io::AsyncWriteExt,
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    time::{sleep, timeout},
-};
+use tokio::{task::spawn_blocking, time::timeout};
+
+pub(crate) use imgsys_faults::client::submit;
 
 /// The longest that any single answer may take in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An open connection.
-pub(crate) struct Connection {
-    pub(crate) frames: FrameReader<OwnedReadHalf>,
-    write: OwnedWriteHalf,
-    pub(crate) welcome: Welcome,
-}
+pub(crate) struct Connection(Link);
 
 impl Connection {
     /// Connects and says hello.
@@ -39,38 +33,13 @@ impl Connection {
 
     /// Connects and says hello, with this secret.
     pub(crate) async fn open_as(address: &str, token: Option<&str>) -> io::Result<Self> {
-        let (read, write) = TcpStream::connect(address).await?.into_split();
-        let mut frames = FrameReader::new(read);
-        let mut write = write;
-        let hello = ClientMessage::Hello(Hello {
-            version: VERSION,
-            program: "test".into(),
-            token: token.map(str::to_owned),
-        });
-        send(&mut write, &hello, &[]).await?;
-        match next(&mut frames).await? {
-            ServerMessage::Welcome(welcome) => Ok(Self {
-                frames,
-                write,
-                welcome,
-            }),
-            other => Err(io::Error::other(format!("no welcome but {other:?}"))),
-        }
-    }
-
-    /// Sends a message.
-    pub(crate) async fn send(&mut self, message: &ClientMessage, body: &[u8]) -> io::Result<()> {
-        send(&mut self.write, message, body).await
-    }
-
-    /// Sends bytes as they are.
-    pub(crate) async fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write.write_all(bytes).await
+        Link::open(address, token).await.map(Self)
     }
 
     /// The next message.
     pub(crate) async fn next(&mut self) -> io::Result<ServerMessage> {
-        next(&mut self.frames).await
+        let next = timeout(PATIENCE, self.0.next()).await;
+        next.unwrap_or_else(|elapsed| panic!("no answer within {PATIENCE:?}: {elapsed}"))
     }
 
     /// Sends a message and gives the next one that comes.
@@ -80,122 +49,37 @@ impl Connection {
     }
 }
 
-async fn send(write: &mut OwnedWriteHalf, message: &ClientMessage, body: &[u8]) -> io::Result<()> {
-    let mut frame = Vec::new();
-    encode(message, body.len() as u64, &mut frame).unwrap();
-    frame.extend_from_slice(body);
-    write.write_all(&frame).await
-}
+impl Deref for Connection {
+    type Target = Link;
 
-async fn next(frames: &mut FrameReader<OwnedReadHalf>) -> io::Result<ServerMessage> {
-    match timeout(PATIENCE, frames.next()).await {
-        Ok(Ok(Some((message, _)))) => Ok(message),
-        Ok(Ok(None)) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(Err(ReadError::Io(error))) => Err(error),
-        Ok(Err(error)) => Err(io::Error::other(error)),
-        Err(elapsed) => panic!("no answer within {PATIENCE:?}: {elapsed}"),
+    fn deref(&self) -> &Link {
+        &self.0
     }
 }
 
-/// A submit of this sample.
-pub(crate) fn submit(req: u64, sample: &Sample, watch: bool) -> ClientMessage {
-    ClientMessage::Submit(Submit {
-        req,
-        job: sample.job,
-        name: format!("{}.bmp", sample.job),
-        size: sample.bytes.len() as u64,
-        sha256: sample.sha256,
-        priority: Priority::default(),
-        watch,
-    })
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut Link {
+        &mut self.0
+    }
 }
 
-/// What a client knows of its images.
-struct Progress<'a> {
-    samples: HashMap<JobId, &'a Sample>,
-    accepted: HashSet<JobId>,
-    results: HashMap<JobId, JobResult>,
-}
-
-/// Sends the samples, `in_flight` at a time, and gives every job's result once all are there.
-pub(crate) async fn send_all(
-    address: &str,
-    samples: &[Sample],
-    in_flight: usize,
-) -> HashMap<JobId, JobResult> {
-    let mut progress = Progress {
-        samples: samples.iter().map(|sample| (sample.job, sample)).collect(),
-        accepted: HashSet::new(),
-        results: HashMap::new(),
+/// Sends the samples and gives every job's result once all are there.
+pub(crate) async fn send_all(address: &str, samples: &[Sample]) -> HashMap<JobId, JobResult> {
+    let plan = Plan {
+        addresses: vec![address.to_owned()],
+        people: vec![Person {
+            owner: "local".into(),
+            token: None,
+        }],
+        in_flight: samples.len(),
+        pace: Duration::from_millis(1),
+        seed: 0,
     };
-    while progress.results.len() < samples.len() {
-        if let Err(error) = progress.connection(address, in_flight).await {
-            eprintln!("connection lost: {error}");
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-    progress.results
-}
-
-impl Progress<'_> {
-    /// Goes as far as one connection carries.
-    async fn connection(&mut self, address: &str, in_flight: usize) -> io::Result<()> {
-        let mut connection = Connection::open(address).await?;
-        let open = |id: &&JobId| !self.results.contains_key(id);
-        let watched: Vec<JobId> = self.accepted.iter().filter(open).copied().collect();
-        if !watched.is_empty() {
-            let watch = ClientMessage::Watch(Watch {
-                req: 0,
-                jobs: watched,
-            });
-            connection.send(&watch, &[]).await?;
-        }
-        let mut todo: Vec<JobId> = self.samples.keys().copied().collect();
-        todo.retain(|id| !self.accepted.contains(id) && !self.results.contains_key(id));
-        let mut under_way = 0;
-        while self.results.len() < self.samples.len() {
-            while under_way < in_flight
-                && let Some(id) = todo.pop()
-            {
-                let sample = self.samples[&id];
-                connection
-                    .send(&submit(1, sample, true), &sample.bytes)
-                    .await?;
-                under_way += 1;
-            }
-            match connection.next().await? {
-                ServerMessage::Accepted(accepted) => {
-                    self.accepted.insert(accepted.job);
-                    under_way -= 1;
-                }
-                ServerMessage::Result(end) => {
-                    let told = self.results.insert(end.job, end.result.clone());
-                    assert!(
-                        told.is_none_or(|before| before == end.result),
-                        "two results for {}",
-                        end.job
-                    );
-                }
-                ServerMessage::Watching(watching) => {
-                    assert_eq!(watching.unknown, [], "accepted jobs are known");
-                }
-                ServerMessage::Rejected(rejected) if rejected.code.is_transient() => {
-                    sleep(Duration::from_millis(100)).await;
-                    match rejected.job {
-                        Some(job) => {
-                            todo.push(job);
-                            under_way -= 1;
-                        }
-                        // The watch: try it on another connection.
-                        None => return Err(io::Error::other(rejected.text)),
-                    }
-                }
-                ServerMessage::Goodbye(goodbye) => {
-                    return Err(io::Error::other(goodbye.text));
-                }
-                other => panic!("unexpected: {other:?}"),
-            }
-        }
-        Ok(())
-    }
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::of(&plan, samples, End::Done, &ledger).unwrap();
+    let hung = spawn_blocking(move || load.finish(PATIENCE)).await.unwrap();
+    assert_eq!((hung, ledger.complaints()), (0, Vec::new()));
+    let jobs = ledger.jobs().into_iter();
+    jobs.map(|(id, job)| (id, job.answer.unwrap().0))
+        .collect()
 }

@@ -136,7 +136,7 @@ async fn an_id_taken_is_a_conflict() {
     }
 
     // Long after, when the server has forgotten: accepted, and ended as a conflict.
-    let mut answers = send_all(&stack.address(), &[sample(3, 8)], 1).await;
+    let mut answers = send_all(&stack.address(), &[sample(3, 8)]).await;
     let old = *answers.keys().next().unwrap();
     answers.insert(image.job, first);
     tokio::task::block_in_place(|| {
@@ -251,7 +251,7 @@ async fn a_job_can_be_shown_watched_fetched_and_cancelled() {
 async fn history_filters_and_pages() {
     let stack = Stack::builder().workers(1).start().unwrap();
     let samples: Vec<Sample> = (0..30).map(|number| sample(number, 16)).collect();
-    let answers = send_all(&stack.address(), &samples, 8).await;
+    let answers = send_all(&stack.address(), &samples).await;
     let mut connection = Connection::open(&stack.address()).await.unwrap();
 
     let all = page(&mut connection, HistoryFilter::default(), 7).await;

@@ -12,7 +12,6 @@ mod fairness;
 mod hostile;
 mod images;
 mod journey;
-mod kills;
 mod ledger;
 mod limits;
 mod reanalyze;

@@ -99,7 +99,7 @@ async fn a_job_has_as_many_runs_as_are_asked_for() {
     let address = stack.address();
     let image = sample(1, 8);
     let job = image.job;
-    let first = send_all(&address, std::slice::from_ref(&image), 1).await;
+    let first = send_all(&address, std::slice::from_ref(&image)).await;
     let mut connection = Connection::open(&address).await.unwrap();
     for run in 1..=3 {
         // Asked for three times it is one run, whether it is under way or has been.
@@ -159,7 +159,7 @@ async fn what_can_not_be_looked_at_again_is_told_and_stays_as_it_was() {
     let stack = Stack::builder().workers(1).start().unwrap();
     let address = stack.address();
     let (gone, here) = (sample(1, 8), sample(2, 8));
-    let first = send_all(&address, &[gone.clone(), here.clone()], 2).await;
+    let first = send_all(&address, &[gone.clone(), here.clone()]).await;
     let mut connection = Connection::open(&address).await.unwrap();
     assert_eq!(
         ask(&mut connection, &[here.job], 1).await.accepted,
@@ -186,7 +186,7 @@ async fn a_run_waits_for_the_one_before_and_can_be_cancelled() {
     let address = stack.address();
     let image = sample(1, 8);
     let job = image.job;
-    send_all(&address, std::slice::from_ref(&image), 1).await;
+    send_all(&address, std::slice::from_ref(&image)).await;
     tokio::task::block_in_place(|| stack.workers()[0].stop());
     let mut connection = Connection::open(&address).await.unwrap();
     assert_eq!(ask(&mut connection, &[job], 1).await.accepted, [job]);
@@ -302,7 +302,7 @@ fn twice_through(disturb: impl FnOnce(&Stack)) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let images: Vec<Sample> = (0..IMAGES).map(|number| sample(number, 8)).collect();
     let address = stack.address();
-    let first = runtime.block_on(send_all(&address, &images, 16));
+    let first = runtime.block_on(send_all(&address, &images));
     let jobs: Vec<JobId> = first.keys().copied().collect();
     let second = {
         let (address, jobs) = (address.clone(), jobs.clone());
