@@ -91,7 +91,8 @@ impl Stage {
     /// Puts a directory below [`Stage::dir`] on a disk of its own.
     pub fn disk(&mut self, name: &str, megabytes: u32) -> anyhow::Result<()> {
         let disk = SmallDisk::mount(&self.dir().join(name), megabytes)?;
-        self.disks.push(disk);
+        // The last is unmounted first: it may lie on another.
+        self.disks.insert(0, disk);
         Ok(())
     }
 

@@ -80,6 +80,5 @@ pub(crate) async fn send_all(address: &str, samples: &[Sample]) -> HashMap<JobId
     let hung = spawn_blocking(move || load.finish(PATIENCE)).await.unwrap();
     assert_eq!((hung, ledger.complaints()), (0, Vec::new()));
     let jobs = ledger.jobs().into_iter();
-    jobs.map(|(id, job)| (id, job.answer.unwrap().0))
-        .collect()
+    jobs.map(|(id, job)| (id, job.answer.unwrap().0)).collect()
 }
