@@ -93,6 +93,7 @@ impl Connection {
             let request = ClientMessage::History(HistoryRequest {
                 req: 2,
                 limit: 500,
+                owner: None,
                 after,
                 filter: HistoryFilter::default(),
             });
