@@ -52,7 +52,8 @@ lint: setup ## Check format, lints, documentation and the length of files
 	fi
 
 faults: build ## Break everything that can break, under load, and check that nothing is lost (CASE=… for one)
-	$(BIN)/imgsys-faults run $(CASE) --report $(or $(CARGO_TARGET_DIR),target)/faults/report.json
+	@bench/peer/run >/dev/null || true # made ready here: the cases have a network of their own
+	$(BIN)/imgsys-faults run $(CASE) --peer bench/peer/run --report $(or $(CARGO_TARGET_DIR),target)/faults/report.json
 
 chaos: build ## Random faults for DURATION=300 seconds, of SEED=…, or others each time
 	$(BIN)/imgsys-faults chaos $(if $(SEED),--seed $(SEED)) --duration $(if $(filter file,$(origin DURATION)),300,$(DURATION)) \

@@ -4,6 +4,7 @@ use crate::{
     cases::{CASES, Case},
     chance::Chance,
     chaos,
+    peer::Peer,
     report::{self, HEADER, Report},
     run,
 };
@@ -47,6 +48,9 @@ struct Run {
     /// Where the list of results goes
     #[arg(long, default_value = "target/faults/report.json")]
     report: PathBuf,
+    /// The program that breaks the peer, whose losses are put beside
+    #[arg(long)]
+    peer: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -89,12 +93,14 @@ impl Run {
     fn run(&self) -> anyhow::Result<bool> {
         let folder = self.report.parent().map(PathBuf::from).unwrap_or_default();
         let cases = self.chosen()?;
+        let peer = self.peer.as_deref().and_then(Peer::find);
         println!("{HEADER}");
         let start = Instant::now();
         let mut reports = Vec::new();
         for case in cases {
             let mut report = run::run(case, self.seed, &folder);
             run::hold_to_time(case, &mut report);
+            report.peer_lost = peer.as_ref().and_then(|peer| peer.lost(case.name));
             println!("{}", report.row());
             tell(&report);
             reports.push(report);

@@ -15,6 +15,7 @@
 //! | [`cases`] | the table of faults, a small function each |
 //! | [`run`] | a case from its beginning to its verdict |
 //! | [`chaos`] | random faults, one after another |
+//! | [`peer`] | the Python system, broken in the same way |
 //! | [`report`] | the table on the terminal, and `report.json` |
 //! | [`cli`] | the commands of `imgsys-faults` |
 //!
@@ -33,6 +34,7 @@ pub mod invariants;
 pub mod ledger;
 pub mod link;
 pub mod load;
+pub mod peer;
 pub mod report;
 pub mod run;
 pub mod scene;
