@@ -84,7 +84,7 @@ async fn a_deleted_job_is_gone_and_its_image_with_the_last_that_has_it() {
     let (image, other) = (sample(1, 8), sample(2, 8));
     let twin = again(&image);
     let jobs = [image.clone(), twin.clone(), other.clone()];
-    send_all(&address, &jobs, 1).await;
+    send_all(&address, &jobs).await;
     let path = file(&stack, &image);
     let mut connection = Connection::open(&address).await.unwrap();
 
@@ -137,9 +137,7 @@ async fn a_deleted_job_is_gone_and_its_image_with_the_last_that_has_it() {
         other => panic!("unexpected: {other:?}"),
     }
     assert_eq!(
-        send_all(&address, std::slice::from_ref(&anew), 1)
-            .await
-            .len(),
+        send_all(&address, std::slice::from_ref(&anew)).await.len(),
         1
     );
     assert_eq!(shown(&mut connection).await, [anew.job, other.job].into());
@@ -150,7 +148,7 @@ async fn what_is_under_way_is_not_deleted() {
     let stack = Stack::builder().workers(1).start().unwrap();
     let address = stack.address();
     let (queued, done) = (sample(1, 8), sample(2, 8));
-    send_all(&address, std::slice::from_ref(&done), 1).await;
+    send_all(&address, std::slice::from_ref(&done)).await;
     block_in_place(|| stack.workers()[0].stop());
     let mut connection = Connection::open(&address).await.unwrap();
     connection
@@ -197,7 +195,7 @@ async fn end(connection: &mut Connection, image: &Sample) -> FailureReason {
 async fn a_deleted_job_stays_so_when_it_is_handed_in_again() {
     let stack = Stack::builder().workers(1).start().unwrap();
     let image = sample(1, 8);
-    send_all(&stack.address(), std::slice::from_ref(&image), 1).await;
+    send_all(&stack.address(), std::slice::from_ref(&image)).await;
     let mut connection = Connection::open(&stack.address()).await.unwrap();
     assert_eq!(delete(&mut connection, image.job).await, None);
     // The server remembers it, and then has to ask.
@@ -219,7 +217,7 @@ async fn a_deleted_job_stays_so_when_it_is_handed_in_again() {
 async fn a_server_that_dies_between_row_and_file_removes_the_file_later() {
     let stack = Stack::builder().workers(1).start().unwrap();
     let (gone, kept) = (sample(1, 8), sample(2, 8));
-    send_all(&stack.address(), &[gone.clone(), kept.clone()], 1).await;
+    send_all(&stack.address(), &[gone.clone(), kept.clone()]).await;
     let mut connection = Connection::open(&stack.address()).await.unwrap();
     let third = again(&gone);
     assert_eq!(
@@ -267,7 +265,7 @@ async fn deleting_and_reanalysing_at_once_is_one_of_the_two() {
         .unwrap();
     let address = stack.address();
     let images: Vec<Sample> = (0..40).map(|number| sample(number, 8)).collect();
-    send_all(&address, &images, 16).await;
+    send_all(&address, &images).await;
     let jobs: Vec<JobId> = images.iter().map(|image| image.job).collect();
     let reanalysing = {
         let (address, jobs) = (address.clone(), jobs.clone());
