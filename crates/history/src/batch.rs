@@ -10,7 +10,7 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub(crate) struct Line<'a> {
     job: &'a Job,
-    /// One a run: of two results of the same run the first counts.
+    /// One a run: of two results of the same run the first to be added counts.
     results: Vec<&'a JobResult>,
 }
 
@@ -48,12 +48,14 @@ impl<'a> Line<'a> {
 ///
 /// Events that share an id but not owner and digest are in different rounds, the first to come in
 /// the first: a round has each id once. There is one round unless somebody's id is taken.
-pub(crate) fn rounds<'a>(records: &[&'a JobRecord]) -> Vec<Vec<Line<'a>>> {
-    let mut sorted = records.to_vec();
+///
+/// `told` are the places of events that stand whatever else the batch says, in order.
+pub(crate) fn rounds<'a>(records: &[&'a JobRecord], told: &[usize]) -> Vec<Vec<Line<'a>>> {
+    let mut sorted: Vec<_> = records.iter().copied().enumerate().collect();
     // Stable: events of the same id stay in the order in which they came.
-    sorted.sort_by_key(|record| record.job.id);
+    sorted.sort_by_key(|(place, record)| (record.job.id, told.binary_search(place).is_err()));
     let mut rounds: Vec<Vec<Line<'a>>> = Vec::new();
-    'events: for record in sorted {
+    'events: for (_, record) in sorted {
         for round in &mut rounds {
             match round.last_mut() {
                 Some(line) if line.is_of(&record.job) => line.add(record),
@@ -266,5 +268,36 @@ impl<'a> Predictions<'a> {
             &self.analysis_us,
             &self.finished_at,
         ]
+    }
+}
+
+/// Results, as what they are told apart by.
+#[derive(Debug, Default)]
+pub(crate) struct Ends<'a> {
+    keys: Keys<'a>,
+    run: Vec<i64>,
+    finished_at: Vec<SystemTime>,
+    /// The places of their events.
+    pub(crate) places: Vec<usize>,
+}
+
+impl<'a> Ends<'a> {
+    /// The results among these events.
+    pub(crate) fn of(events: impl Iterator<Item = (usize, &'a JobRecord)>) -> Self {
+        let mut ends = Self::default();
+        for (place, record) in events {
+            if let Some(result) = &record.result {
+                ends.keys.push(&record.job);
+                ends.run.push(result.run.into());
+                ends.finished_at.push(time(result.finished_at));
+                ends.places.push(place);
+            }
+        }
+        ends
+    }
+
+    pub(crate) fn params(&self) -> [&(dyn ToSql + Sync); 5] {
+        let [id, owner, sha256] = self.keys.params();
+        [id, owner, sha256, &self.run, &self.finished_at]
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::{
     address::{Address, AddressError},
-    batch::{Jobs, Line, Predictions, rounds},
+    batch::{Ends, Jobs, Line, Predictions, rounds},
     connection::{Advice, ConnectError, Fault, fault},
     migrate::{MigrateError, status},
 };
@@ -55,6 +55,31 @@ const CONFLICTS: &str = "
     FROM unnest($1::uuid[], $2::text[], $3::bytea[]) AS e (id, owner, sha256)
     JOIN jobs j ON j.id = e.id
     WHERE j.owner <> e.owner OR j.sha256 <> e.sha256";
+
+/// Events whose run has another result in the database.
+const SUPERSEDED: &str = "
+    SELECT e.place
+    FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bigint[], $5::timestamptz[])
+         WITH ORDINALITY AS e (id, owner, sha256, run, finished_at, place)
+    JOIN jobs j ON j.id = e.id AND j.owner = e.owner AND j.sha256 = e.sha256
+    JOIN predictions p ON p.job_id = e.id AND p.run = e.run AND p.finished_at <> e.finished_at";
+
+/// Removes what gives way to a result that was told, so that it is written like any other.
+const GIVE_WAY: &str = "
+    WITH other AS (
+        DELETE FROM predictions p
+        USING unnest($1::uuid[], $2::text[], $3::bytea[], $4::bigint[], $5::timestamptz[])
+                  AS e (id, owner, sha256, run, finished_at),
+              jobs j
+        WHERE j.id = e.id AND j.owner = e.owner AND j.sha256 = e.sha256
+          AND p.job_id = e.id AND p.run = e.run AND p.finished_at <> e.finished_at
+        RETURNING p.job_id, p.run
+    )
+    UPDATE jobs j
+    SET state = 'queued', run = NULL, label = NULL, confidence = NULL, finished_at = NULL,
+        analyzer = NULL, analyzer_version = NULL, model = NULL
+    FROM other
+    WHERE j.id = other.job_id AND j.run = other.run";
 
 /// What is settled once a batch is told as written must be on PostgreSQL's disk; and a plan made
 /// while the tables were small must not be kept.
@@ -112,6 +137,9 @@ pub struct WriteReport {
     /// The places in the batch of the events that did not count, in order: their id belongs to a
     /// job of another owner or digest.
     pub conflicts: Vec<usize>,
+    /// The places of those whose run has another result, in order: there were two, and the other
+    /// one stands.
+    pub superseded: Vec<usize>,
 }
 
 /// A connection that writes.
@@ -120,6 +148,8 @@ pub struct Writer {
     jobs: Statement,
     predictions: Statement,
     conflicts: Statement,
+    superseded: Statement,
+    give_way: Statement,
 }
 
 impl fmt::Debug for Writer {
@@ -147,6 +177,8 @@ impl Writer {
             jobs: client.prepare(JOBS)?,
             predictions: client.prepare(PREDICTIONS)?,
             conflicts: client.prepare(CONFLICTS)?,
+            superseded: client.prepare(SUPERSEDED)?,
+            give_way: client.prepare(GIVE_WAY)?,
             client,
         })
     }
@@ -154,18 +186,34 @@ impl Writer {
     /// Writes a batch: all of it is committed, or none. The same batch again changes nothing, so
     /// after an error of the connection, which may have come after the commit, it is tried again.
     pub fn write(&mut self, records: &[&JobRecord]) -> Result<WriteReport, WriteError> {
+        self.write_told(records, &[])
+    }
+
+    /// As [`Writer::write`]; `told` are the places, in order, of the events whose results are known
+    /// to their clients. Another result of the same run gives way to them, whether it is in the
+    /// database or in the batch; without that, the first to come stands.
+    pub fn write_told(
+        &mut self,
+        records: &[&JobRecord],
+        told: &[usize],
+    ) -> Result<WriteReport, WriteError> {
         let mut report = WriteReport::default();
-        let rounds = rounds(records);
+        let rounds = rounds(records, told);
         if rounds.is_empty() {
             return Ok(report);
         }
         let mut transaction = self.client.transaction()?;
+        if !told.is_empty() {
+            let ends = Ends::of(told.iter().map(|&place| (place, records[place])));
+            transaction.execute(&self.give_way, &ends.params())?;
+        }
+        let mut inserted = 0;
         for lines in &rounds {
             let jobs = Jobs::of(lines);
             let changed = transaction.execute(&self.jobs, &jobs.params())?;
             let predictions = Predictions::of(lines);
             if !predictions.is_empty() {
-                transaction.execute(&self.predictions, &predictions.params())?;
+                inserted += transaction.execute(&self.predictions, &predictions.params())?;
             }
             // A line that changed nothing was known already, or its id is somebody else's.
             if changed < lines.len() as u64 {
@@ -173,8 +221,18 @@ impl Writer {
                 report.conflicts.extend(events_of(&taken, lines, records));
             }
         }
+        let ends = Ends::of(records.iter().copied().enumerate());
+        // Those that were not inserted were known already, or there was another.
+        if inserted < ends.places.len() as u64 {
+            for row in transaction.query(&self.superseded, &ends.params())? {
+                let place = usize::try_from(row.try_get::<_, i64>(0)?).ok();
+                let place = place.and_then(|place| ends.places.get(place.checked_sub(1)?));
+                report.superseded.extend(place);
+            }
+        }
         transaction.commit()?;
         report.conflicts.sort_unstable();
+        report.superseded.sort_unstable();
         Ok(report)
     }
 }

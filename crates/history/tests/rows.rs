@@ -4,9 +4,10 @@
 
 mod support;
 
-use imgsys_history::{Reader, WriteError, Writer, connect};
+use imgsys_history::{Reader, WriteError, WriteReport, Writer, connect};
 use imgsys_types::{
-    Digest, Job, JobId, JobRecord, JobResult, MAX_NAME, Owner, Timestamp, arbitrary, clean_name,
+    Digest, Failure, FailureReason, Job, JobId, JobRecord, JobResult, MAX_NAME, Owner, Timestamp,
+    arbitrary, clean_name,
 };
 use proptest::{
     collection::vec,
@@ -275,6 +276,49 @@ fn an_event_counts_only_if_owner_and_digest_match() {
     let report = writer.write(&[&other_image, &done, &other_owner]);
     assert_eq!(report.unwrap().conflicts, [0, 2]);
     assert_eq!(get(&url, &id)[&id[0]], storable(&done));
+}
+
+#[test]
+fn of_two_results_of_a_run_the_first_stands_unless_the_other_was_told() {
+    let server = migrated();
+    let url = server.url();
+    let mut writer = Writer::connect(&url).unwrap();
+    let (accepted, mut first) = a_job();
+    first.result.as_mut().unwrap().run = 3;
+    let mut other = first.clone();
+    other.result = Some(JobResult {
+        finished_at: Timestamp::from_micros(1_700_000_000_000_007),
+        ..JobResult::failed(3, Failure::new(FailureReason::Corrupt, "half a file"))
+    });
+    let id = first.job.id;
+    let stands = |record: &JobRecord| assert_eq!(get(&url, &[id])[&id], storable(record));
+
+    let report = writer.write(&[&accepted, &first, &other]).unwrap();
+    assert_eq!(report.superseded, [2]);
+    stands(&first);
+    let report = writer.write(&[&other, &first]).unwrap();
+    assert_eq!(report.superseded, [0]);
+    stands(&first);
+    // Whichever comes first in its batch.
+    for batch in [[&first, &other], [&other, &first]] {
+        let told = usize::from(batch[1] == &other);
+        let report = writer.write_told(&batch, &[told]).unwrap();
+        assert_eq!(report.superseded, [1 - told]);
+        stands(&other);
+    }
+    let report = writer.write_told(&[&other], &[0]).unwrap();
+    assert_eq!(report, WriteReport::default());
+    stands(&other);
+    let report = writer.write_told(&[&accepted, &first], &[1]).unwrap();
+    assert_eq!(report, WriteReport::default());
+    stands(&first);
+    // A later run stays the newest.
+    let mut later = first.clone();
+    later.result.as_mut().unwrap().run += 1;
+    let _ = writer.write(&[&later]).unwrap();
+    let report = writer.write_told(&[&other], &[0]).unwrap();
+    assert_eq!(report, WriteReport::default());
+    stands(&later);
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl PersisterMetrics {
             events: all.counters_by(
                 "imgsys_persister_events_total",
                 "Events that were dealt with: written, void (of another owner or digest than their job \
-                 has), or bad (refused by PostgreSQL or no event, and set aside)",
+                 has, or one of two results of a run, of which the other stands), or bad (refused by PostgreSQL or no event, and set aside)",
                 ("outcome", str::to_owned),
                 ["written", "void", "bad"],
             )?,

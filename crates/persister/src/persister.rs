@@ -94,7 +94,8 @@ struct Stopped;
 struct Written<'a> {
     /// In the database.
     rows: Vec<&'a Entry>,
-    /// Of another owner or digest than the job has.
+    /// Of another owner or digest than the job has, or one of two results of a run, of which the
+    /// other stands.
     void: Vec<&'a Entry>,
     /// Not to be written, and why.
     bad: Vec<(&'a Entry, String)>,
@@ -266,12 +267,6 @@ impl Persister {
         }
         // What is committed is settled even if the end was asked for meanwhile.
         let all = self.write(&events, &mut written);
-        for entry in &written.void {
-            warn!(
-                job = job_of(entry),
-                "event {} does not count: its job is another's", entry.id
-            );
-        }
         while let Err(error) = self.stream.settle(&written.rows, &written.void) {
             let pause = self.redis.goes_on("away", &error);
             self.pause(pause)?;
@@ -302,11 +297,16 @@ impl Persister {
         events: &[(&'a Entry, &'a JobRecord)],
         written: &mut Written<'a>,
     ) -> Result<(), Stopped> {
-        let records: Vec<&JobRecord> = events.iter().map(|(_, record)| *record).collect();
-        match self.commit(&records)? {
+        match self.commit(events)? {
             Ok(report) => {
                 for (place, (entry, _)) in events.iter().enumerate() {
+                    let job = job_of(entry);
                     if report.conflicts.binary_search(&place).is_ok() {
+                        warn!(job, "event {}: its job is another's", entry.id);
+                        written.void.push(entry);
+                    } else if report.superseded.binary_search(&place).is_ok() {
+                        // The server is not told that it is written; it asks, and sees what is.
+                        warn!(job, "event {}: its run has another result", entry.id);
                         written.void.push(entry);
                     } else {
                         written.rows.push(entry);
@@ -329,11 +329,14 @@ impl Persister {
     /// Commits a batch, however long PostgreSQL is away. The inner error is a refusal.
     fn commit(
         &mut self,
-        records: &[&JobRecord],
+        events: &[(&Entry, &JobRecord)],
     ) -> Result<Result<WriteReport, WriteError>, Stopped> {
+        let records: Vec<&JobRecord> = events.iter().map(|(_, record)| *record).collect();
+        let told = (0..events.len()).filter(|&place| events[place].0.told);
+        let told: Vec<usize> = told.collect();
         loop {
             let begun = Instant::now();
-            match self.attempt(records) {
+            match self.attempt(&records, &told) {
                 Ok(report) => {
                     self.metrics.note_commit(records.len(), begun);
                     self.postgres.is_over();
@@ -348,7 +351,11 @@ impl Persister {
         }
     }
 
-    fn attempt(&mut self, records: &[&JobRecord]) -> Result<WriteReport, WriteError> {
+    fn attempt(
+        &mut self,
+        records: &[&JobRecord],
+        told: &[usize],
+    ) -> Result<WriteReport, WriteError> {
         if records.is_empty() {
             return Ok(WriteReport::default());
         }
@@ -356,7 +363,7 @@ impl Persister {
             Some(writer) => writer,
             None => Writer::connect(&self.settings.database_url)?,
         };
-        let outcome = writer.write(records);
+        let outcome = writer.write_told(records, told);
         self.writer = Some(writer);
         outcome
     }

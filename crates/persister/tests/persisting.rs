@@ -41,7 +41,8 @@ fn events_become_rows_and_the_server_is_told() {
     let mut ids = BTreeSet::new();
     while ids.len() < jobs.len() {
         let message: String = told.get_message().unwrap().get_payload().unwrap();
-        ids.extend(serde_json::from_str::<Vec<String>>(&message).unwrap());
+        let runs: Vec<(String, i64)> = serde_json::from_str(&message).unwrap();
+        ids.extend(runs.into_iter().map(|(id, _)| id));
     }
     assert_eq!(ids, jobs.iter().map(|job| job.job.id.to_string()).collect());
     eventually("the stream is trimmed", || {
@@ -250,7 +251,8 @@ fn an_event_of_a_job_that_is_anothers_does_not_count() {
         .get(0);
     assert_eq!(owner, job.job.owner.as_str());
     let message: String = told.get_message().unwrap().get_payload().unwrap();
-    assert_eq!(message, format!("[\"{}\"]", job.job.id));
+    let ended = job.result.unwrap().finished_at.as_micros();
+    assert_eq!(message, format!("[[\"{}\",{ended}]]", job.job.id));
 }
 
 #[test]

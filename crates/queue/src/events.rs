@@ -23,6 +23,9 @@ const ACCEPTED: &str = "accepted";
 const FINISHED: &str = "finished";
 const FAILED: &str = "failed";
 
+/// The field that says that a client knows the event's result already: its value is then `1`.
+pub const TOLD: &str = "told";
+
 /// An entry of the stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -30,6 +33,8 @@ pub struct Entry {
     pub id: String,
     /// The event.
     pub event: Result<JobRecord, BadEvent>,
+    /// Whether the job's client knows its result already, so that no other result may stand.
+    pub told: bool,
 }
 
 /// An entry that is no event, or one that the database refuses: what it says, and why not.

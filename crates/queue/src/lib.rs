@@ -41,7 +41,7 @@ mod task;
 pub use address::AddressError;
 pub use dead::{DeadLetter, DeadLetters, Revived};
 pub use error::QueueError;
-pub use listen::{ServerEvent, listen};
+pub use listen::{Persisted, ServerEvent, listen};
 pub use monitor::events::CeleryEvents;
 pub use producer::{Cancelled, Depth, OpenState, Producer};
 pub use task::Task;

@@ -8,7 +8,7 @@ use crate::{
     link::{Backoff, Link},
     subscription::{SILENCE, Subscription},
 };
-use imgsys_types::{JobId, JobRecord, ServerId};
+use imgsys_types::{JobId, JobRecord, JobResult, ServerId, Timestamp};
 use redis::RedisError;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
@@ -27,10 +27,34 @@ pub enum ServerEvent {
     Subscribed,
     /// A job of this server has ended.
     Result(Box<JobRecord>),
-    /// These runs of this server's jobs are in the database.
-    Persisted(Vec<(JobId, u32)>),
+    /// These results of this server's jobs are in the database.
+    Persisted(Vec<Persisted>),
     /// Nothing is heard any more, for this reason; [`ServerEvent::Subscribed`] will follow.
     Lost(String),
+}
+
+/// A run whose result is in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persisted {
+    /// The job.
+    pub job: JobId,
+    /// Which of its runs.
+    pub run: u32,
+    /// When it ended: if Redis has lost its memory there may have been two results of one run, and
+    /// this tells which of them the database has.
+    pub finished_at: Timestamp,
+}
+
+impl Persisted {
+    /// This result of a job.
+    #[must_use]
+    pub const fn of(job: JobId, result: &JobResult) -> Self {
+        Self {
+            job,
+            run: result.run,
+            finished_at: result.finished_at,
+        }
+    }
 }
 
 /// Why a subscription ended.
@@ -127,7 +151,7 @@ async fn subscribe_and_forward(
                 .map(|record| ServerEvent::Result(Box::new(record)))
         } else {
             serde_json::from_slice(message.get_payload_bytes())
-                .map(|runs: Vec<String>| ServerEvent::Persisted(persisted(&runs)))
+                .map(|runs: Vec<(String, i64)>| ServerEvent::Persisted(persisted(&runs)))
         };
         match event.map(|event| out.try_send(event)) {
             Ok(Ok(())) => {}
@@ -138,14 +162,18 @@ async fn subscribe_and_forward(
     }
 }
 
-/// The runs that these are the task ids of.
-fn persisted(ids: &[String]) -> Vec<(JobId, u32)> {
-    let runs = ids.iter().filter_map(|id| {
+/// The runs that these are the task ids of, with the microseconds at which they ended.
+fn persisted(runs: &[(String, i64)]) -> Vec<Persisted> {
+    let runs = runs.iter().filter_map(|(id, finished_at)| {
         let run = keys::run_of_task(id);
         if run.is_none() {
             warn!(id, "is no run that could be in the database");
         }
-        run
+        run.map(|(job, run)| Persisted {
+            job,
+            run,
+            finished_at: Timestamp::from_micros(*finished_at),
+        })
     });
     runs.collect()
 }

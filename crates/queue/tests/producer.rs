@@ -3,7 +3,9 @@
 mod common;
 
 use common::{Redis, Worker, dispatch, names, options, reason, task, tasks, until};
-use imgsys_queue::{Cancelled, OpenState, Producer, ServerEvent, events::EventStream, listen};
+use imgsys_queue::{
+    Cancelled, OpenState, Persisted, Producer, ServerEvent, events::EventStream, listen,
+};
 use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult, ServerId, Timestamp};
 use redis::Commands;
 use serde_json::Value;
@@ -79,6 +81,11 @@ async fn announced_result_is_an_event_once_and_stands() {
     assert_eq!(worker.seen(), 0);
     worker.stop().await;
     assert_eq!(redis.ends(), [record]);
+    let mut stream = EventStream::new(&redis.url(), "persister").unwrap();
+    stream.ensure_group().unwrap();
+    let entries = stream.read(10, Duration::ZERO).unwrap();
+    let told: Vec<bool> = entries.iter().map(|entry| entry.told).collect();
+    assert_eq!(told, [false, true]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,12 +259,20 @@ async fn listener_subscribes_again_after_an_outage_and_skips_nonsense() {
     let _: i64 = c
         .publish(
             names().persisted(server),
-            format!("[\"{job}\",\"{job}.3\",\"{job}.x\"]"),
+            format!("[[\"{job}\",5],[\"{job}.3\",-7],[\"{job}.x\",9]]"),
         )
         .unwrap();
+    let persisted = |run, micros| Persisted {
+        job,
+        run,
+        finished_at: Timestamp::from_micros(micros),
+    };
     assert_eq!(
         next().await,
-        Some(ServerEvent::Persisted(vec![(job, 0), (job, 3)]))
+        Some(ServerEvent::Persisted(vec![
+            persisted(0, 5),
+            persisted(3, -7)
+        ]))
     );
     stop.cancel();
     assert_eq!(next().await, None);

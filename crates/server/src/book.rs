@@ -12,6 +12,7 @@ use crate::{
     outbox::Outbox,
     schedule::{Schedule, Turn},
 };
+use imgsys_queue::Persisted;
 use imgsys_types::{Digest, JobId, Owner, Run, Timestamp};
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -38,16 +39,18 @@ pub(crate) struct Ended {
     pub(crate) owner: Owner,
     pub(crate) sha256: Digest,
     pub(crate) submitted_at: Timestamp,
-    /// The newest run.
+    /// The newest run, and when it ended, by which its results are told apart.
     run: u32,
+    finished_at: Timestamp,
     pub(crate) since: Instant,
 }
 
 impl Ended {
-    fn of(run: &Run) -> Self {
+    fn of(run: &Run, finished_at: Timestamp) -> Self {
         let job = &run.job;
         Self {
             run: run.number,
+            finished_at,
             owner: job.owner.clone(),
             sha256: job.sha256,
             submitted_at: job.submitted_at,
@@ -139,9 +142,9 @@ impl Book {
     }
 
     /// Takes a job that was in the spool when the server started.
-    pub(crate) fn recover(&mut self, run: &Run, has_ended: bool) {
-        if has_ended {
-            self.ended.insert(run.job.id, Ended::of(run));
+    pub(crate) fn recover(&mut self, run: &Run, ended: Option<Timestamp>) {
+        if let Some(finished_at) = ended {
+            self.ended.insert(run.job.id, Ended::of(run, finished_at));
         } else {
             self.note_unfinished(run);
             self.doubt(run.job.id);
@@ -172,11 +175,15 @@ impl Book {
         self.unfinished_of.get(owner).copied().unwrap_or(0)
     }
 
-    /// Puts a job in line that is neither in Redis nor in the database.
+    /// Puts a job in line that is neither in Redis nor in the database, unless its result was heard
+    /// of meanwhile.
     pub(crate) fn send_again(&mut self, run: Box<Run>) {
-        self.settle(run.job.id);
-        self.sent.remove(&run.job.id);
-        self.waiting.push(run);
+        let id = run.job.id;
+        self.settle(id);
+        if !self.has_ended(id) {
+            self.sent.remove(&id);
+            self.waiting.push(run);
+        }
     }
 
     /// Has Redis and the database asked about a job.
@@ -279,14 +286,16 @@ impl Book {
         overdue
     }
 
-    /// Notes that a job has a result, and gives those who wait for it.
-    pub(crate) fn note_ended(&mut self, run: &Run) -> Vec<Arc<Outbox>> {
+    /// Notes that a job has a result, of that time, and gives those who wait for it.
+    pub(crate) fn note_ended(&mut self, run: &Run, finished_at: Timestamp) -> Vec<Arc<Outbox>> {
         let id = run.job.id;
         self.settle(id);
         self.waiting.withdraw(id);
         self.sent.remove(&id);
         self.note_finished(run);
-        self.ended.entry(id).or_insert_with(|| Ended::of(run));
+        self.ended
+            .entry(id)
+            .or_insert_with(|| Ended::of(run, finished_at));
         self.take_watchers(id)
     }
 
@@ -294,9 +303,13 @@ impl Book {
         self.ended.contains_key(&id)
     }
 
-    /// Whether this job has ended, with this run or an earlier one.
-    pub(crate) fn has_ended_by(&self, id: JobId, run: u32) -> bool {
-        self.ended.get(&id).is_some_and(|ended| ended.run <= run)
+    /// Whether this job has ended with this very result, or with an earlier run.
+    pub(crate) fn has_ended_by(&self, persisted: &Persisted) -> bool {
+        let ended = self.ended.get(&persisted.job);
+        ended.is_some_and(|ended| {
+            ended.run < persisted.run
+                || ended.run == persisted.run && ended.finished_at == persisted.finished_at
+        })
     }
 
     /// Jobs that ended at least `age` ago and are not known to be in the database, at most `limit`.

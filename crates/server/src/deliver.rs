@@ -4,8 +4,8 @@
 use crate::shared::{Shared, chain, is_same};
 use futures::future::join_all;
 use imgsys_proto::message::JobEnd;
-use imgsys_queue::ServerEvent;
-use imgsys_types::{JobId, JobRecord, JobResult, Run};
+use imgsys_queue::{Persisted, ServerEvent};
+use imgsys_types::{JobRecord, JobResult, Run};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -83,19 +83,26 @@ impl Shared {
         self.conclude(&run, result).await;
     }
 
-    /// Writes the end of a job's run into the spool and tells those who wait for it.
-    pub(crate) async fn conclude(&self, run: &Run, result: JobResult) {
+    /// Writes the end of a job's run into the spool and tells those who wait for it. Gives the
+    /// result that stands, which may be an earlier one, if the job is in the spool.
+    pub(crate) async fn conclude(&self, run: &Run, result: JobResult) -> Option<JobResult> {
         match self.store.set_result(run.job.id, result).await {
-            Ok(Some(standing)) => self.tell(run, standing),
-            Ok(None) => {}
+            Ok(Some(standing)) => {
+                self.tell(run, standing.clone());
+                Some(standing)
+            }
+            Ok(None) => None,
             // The server is about to restart and will find the result in Redis or the database.
-            Err(problem) => error!(job = %run.job.id, "writing a result: {}", chain(&problem)),
+            Err(problem) => {
+                error!(job = %run.job.id, "writing a result: {}", chain(&problem));
+                None
+            }
         }
     }
 
     fn tell(&self, run: &Run, result: JobResult) {
         self.metrics.note_told(run, &result);
-        let watchers = self.book().note_ended(run);
+        let watchers = self.book().note_ended(run, result.finished_at);
         self.dispatch.notify_one();
         let end = JobEnd {
             job: run.job.id,
@@ -109,33 +116,59 @@ impl Shared {
 
     /// Tells the end of a job that the database has, and lets go of it. It goes through the spool
     /// like any other: whoever begins to watch in between finds it there, or finds the job gone.
-    pub(crate) async fn conclude_from_database(&self, run: &Run, result: JobResult) {
-        let (id, newest) = (run.job.id, result.run);
-        self.conclude(run, result).await;
-        let mut book = self.book();
-        if book.has_ended_by(id, newest) {
-            book.note_gone(id);
-            drop(book);
-            self.store.remove(vec![id]);
+    ///
+    /// If another result of this run was told before, that one is given back instead: it is what
+    /// the database has to have.
+    pub(crate) async fn conclude_from_database(
+        &self,
+        run: &Run,
+        result: JobResult,
+    ) -> Option<JobRecord> {
+        let persisted = Persisted::of(run.job.id, &result);
+        let stands = self.conclude(run, result).await;
+        if self.let_go(&persisted) {
+            return None;
         }
+        stands.map(|result| JobRecord {
+            job: run.job.clone(),
+            result: Some(result),
+        })
+    }
+
+    /// Lets go of a job that has ended with what is in the database; whether it has.
+    pub(crate) fn let_go(&self, persisted: &Persisted) -> bool {
+        let mut book = self.book();
+        let lets_go = book.has_ended_by(persisted);
+        if lets_go {
+            book.note_gone(persisted.job);
+            drop(book);
+            self.store.remove(vec![persisted.job]);
+        }
+        lets_go
     }
 
     /// Lets go of jobs whose newest run is in the database.
-    fn note_persisted(&self, runs: &[(JobId, u32)]) {
+    fn note_persisted(&self, runs: &[Persisted]) {
         if runs.is_empty() {
             return;
         }
         let mut gone = Vec::with_capacity(runs.len());
         let mut book = self.book();
-        for &(id, run) in runs {
-            if book.has_ended_by(id, run) {
-                if let Some(after) = book.note_gone(id) {
+        for persisted in runs {
+            let job = persisted.job;
+            if book.has_ended_by(persisted) {
+                if let Some(after) = book.note_gone(job) {
                     self.metrics.note_persisted(after);
                 }
-                gone.push(id);
-            } else if book.sent(id).is_some_and(|sent| sent.run.number <= run) {
-                // In the database before its result was heard of here: the database tells it.
-                book.doubt(id);
+                gone.push(job);
+            } else if book.has_ended(job)
+                || book
+                    .sent(job)
+                    .is_some_and(|sent| sent.run.number <= persisted.run)
+            {
+                // In the database before its result was heard of here, or not the result that was
+                // told: the database tells it.
+                book.doubt(job);
                 self.reconcile.notify_one();
             }
         }

@@ -209,7 +209,10 @@ async fn open(config: Config, tokens: Tokens, tls: Option<Arc<Identity>>) -> Res
     let opened = tokio::task::spawn_blocking(move || {
         let store = Store::open(options)?;
         let mut book = Book::new(Timestamp::now());
-        store.records(|spooled| book.recover(&spooled.run, spooled.has_ended()))?;
+        store.records(|spooled| {
+            let ended = spooled.end().map(|result| result.finished_at);
+            book.recover(&spooled.run, ended);
+        })?;
         Ok::<_, imgsys_store::StoreError>((store, book))
     });
     let opened = opened.await.context("opening the store")?;

@@ -7,13 +7,13 @@
 //! |---|---|---|
 //! | ended | | its result is told |
 //! | queued | | it is left alone (put on the queue again once it is overdue) |
-//! | absent | ended | the result is told, the job leaves the spool |
+//! | absent | ended | the result is told, the job leaves the spool; if another was told before, that one is announced |
 //! | absent | not ended | it is sent again: as its result if that was told already, else as a task |
 //! | absent | unreachable | nothing is decided |
 
 use crate::shared::{Shared, chain, is_same};
 use imgsys_history::read::ReadError;
-use imgsys_queue::{OpenState, QueueError};
+use imgsys_queue::{OpenState, Persisted, QueueError};
 use imgsys_store::{Spooled, StoreError};
 use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult, Run};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -187,7 +187,9 @@ impl Shared {
                 Some(JobRecord {
                     result: Some(result),
                     ..
-                }) if result.run >= run.number => self.conclude_from_database(run, result).await,
+                }) if result.run >= run.number => {
+                    told.extend(self.conclude_from_database(run, result).await);
+                }
                 Some(row) if row.job.server != self.server && !self.is_stale(&row) => {
                     debug!(job = %id, server = %row.job.server, "another server has this job");
                     self.book().doubt(id);
@@ -220,7 +222,9 @@ impl Shared {
         let detail = "the job's id belongs to another image or owner: submit it under a new id";
         let failure = Failure::new(FailureReason::Conflict, detail);
         let result = JobResult::failed(run.number, failure);
-        self.conclude_from_database(run, result).await;
+        if let Some(stands) = self.conclude(run, result).await {
+            self.let_go(&Persisted::of(run.job.id, &stands));
+        }
     }
 
     async fn ask_about_foreign(&self) -> Result<(), Undecided> {

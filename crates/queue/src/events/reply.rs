@@ -1,6 +1,6 @@
 //! Redis's answers that hold entries.
 
-use super::{BadEvent, DATA, EVENT, Entry, decode};
+use super::{BadEvent, DATA, EVENT, Entry, TOLD, decode};
 use redis::Value;
 use tracing::warn;
 
@@ -45,14 +45,16 @@ fn entry(value: Value) -> Option<Entry> {
     let Some(Value::Array(fields)) = parts.next() else {
         warn!("event {id} was deleted before it was written");
         let event = Err(BadEvent::new("deleted from the stream", b""));
-        return Some(Entry { id, event });
+        let told = false;
+        return Some(Entry { id, event, told });
     };
-    let (mut kind, mut data) = (None, None);
+    let (mut kind, mut data, mut told) = (None, None, false);
     let mut fields = fields.into_iter();
     while let (Some(name), Some(Value::BulkString(value))) = (fields.next(), fields.next()) {
         match text(name).as_deref() {
             Some(EVENT) => kind = Some(value),
             Some(DATA) => data = Some(value),
+            Some(TOLD) => told = value == b"1",
             _ => {}
         }
     }
@@ -63,7 +65,7 @@ fn entry(value: Value) -> Option<Entry> {
             &data.unwrap_or_default(),
         )),
     };
-    Some(Entry { id, event })
+    Some(Entry { id, event, told })
 }
 
 pub(super) fn text(value: Value) -> Option<String> {

@@ -15,7 +15,7 @@ use crate::{
     error::Advice,
     keys::{self, Keys},
 };
-use imgsys_types::{JobId, JobRecord, ServerId};
+use imgsys_types::{JobId, JobRecord, ServerId, Timestamp};
 use redis::{Client, Cmd, Connection, ErrorKind, RedisError, RedisResult, Value, cmd};
 use std::{collections::BTreeMap, fmt, time::Duration};
 use tracing::{error, info};
@@ -173,7 +173,8 @@ impl EventStream {
     }
 
     /// Done with these entries: those `written` are in the database, of which their servers are
-    /// told; those `void` do not count. Jobs that have ended leave their server's `open`. All of
+    /// told, with the time at which the run ended, by which its results are told apart; those `void`
+    /// do not count. Jobs that have ended leave their server's `open`. All of
     /// it happens or nothing, and happens safely again.
     pub fn settle(&mut self, written: &[&Entry], void: &[&Entry]) -> Result<(), StreamError> {
         const DOING: &str = "settle events";
@@ -201,11 +202,11 @@ impl EventStream {
             }
         }
         for (server, ended) in by_server(written.iter().copied()) {
-            let runs = ended
-                .iter()
-                .map(|ended| keys::task_id(ended.job, ended.run));
-            let runs: Vec<String> = runs.map(|run| format!("\"{run}\"")).collect();
-            let runs = format!("[{}]", runs.join(","));
+            let runs = ended.iter().map(|ended| {
+                let task = keys::task_id(ended.job, ended.run);
+                format!("[\"{task}\",{}]", ended.finished_at.as_micros())
+            });
+            let runs = format!("[{}]", runs.collect::<Vec<_>>().join(","));
             pipeline
                 .cmd("PUBLISH")
                 .arg(self.keys.persisted(server))
@@ -378,6 +379,7 @@ fn unavailable(doing: &'static str, source: RedisError) -> StreamError {
 struct Ended<'a> {
     job: JobId,
     run: u32,
+    finished_at: Timestamp,
     entry: &'a str,
 }
 
@@ -394,6 +396,7 @@ fn by_server<'a>(entries: impl Iterator<Item = &'a Entry>) -> BTreeMap<ServerId,
             ended.push(Ended {
                 job: job.id,
                 run: result.run,
+                finished_at: result.finished_at,
                 entry: &entry.id,
             });
         }

@@ -15,3 +15,4 @@ mod journey;
 mod ledger;
 mod limits;
 mod reanalyze;
+mod told;
