@@ -6,6 +6,11 @@
       openFirewall = true;
     };
     tokensFile = "/run/secrets/imgsys-tokens";
+    tls = {
+      certificate = "/var/lib/acme/images.example/fullchain.pem";
+      key = "/var/lib/acme/images.example/key.pem";
+      http = true;
+    };
     redis = {
       createLocally = true;
       passwordFile = "/run/secrets/imgsys-redis";
@@ -15,7 +20,7 @@
       server = {
         listen = "0.0.0.0:7450";
         http_listen = "0.0.0.0:7451";
-        image_url = "http://images.example:7451/images/";
+        image_url = "https://images.example:7451/images/";
       };
       database.url = "host=database.example user=imgsys dbname=imgsys";
     };
