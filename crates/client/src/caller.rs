@@ -177,6 +177,7 @@ fn answers(message: &ServerMessage) -> Option<u64> {
         ServerMessage::Deleted(answer) => Some(answer.req),
         ServerMessage::Reanalyzing(answer) => Some(answer.req),
         ServerMessage::Runs(answer) => Some(answer.req),
+        ServerMessage::Similar(answer) => Some(answer.req),
         ServerMessage::Pong(answer) => Some(answer.req),
         ServerMessage::Welcome(_) | ServerMessage::Result(_) | ServerMessage::Goodbye(_) => None,
     }

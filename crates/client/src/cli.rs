@@ -2,9 +2,11 @@
 
 mod filter;
 mod global;
+mod similar;
 
 pub(crate) use filter::Filter;
 pub(crate) use global::Global;
+pub(crate) use similar::{ImageArg, Similar};
 
 use crate::times::parse_span;
 use clap::{Args, Parser, Subcommand, value_parser};
@@ -17,6 +19,7 @@ Examples:
   imgsys send photos/ --json             a directory with all below it; one JSON object per image
   find . -name '*.png' -print0 | imgsys send -0 -
   imgsys history --since 2h --state failed
+  imgsys similar cat.jpg                 what was sent before and looks like it
   imgsys reanalyze --analyzer simulated  what was only simulated, now that there is a model
   imgsys --server tls://images.example status";
 
@@ -37,6 +40,7 @@ JSON: one object per line. Fields, left out where they make no sense:
   label         what is in the image; confidence in percent
   reason        why it failed, for programs; detail, for people
   duplicate     whether the server had the image already
+  distance      how many of the 64 bits of the perceptual hash differ (of similar)
   sha256, size  of the file, in bytes
   ms            from sending to the answer (in history: to the end of the analysis)
   queued_ms, analysis_ms, analyzer {name, version, model}, scores [{label, confidence}],
@@ -73,6 +77,12 @@ pub(crate) enum Command {
     History(History),
     /// Show all that is known of a job.
     Show(Show),
+    /// Show jobs of the past whose image looks like this one, the most alike first.
+    ///
+    /// How alike two images are is told by their perceptual hashes, which the analysis makes: so an
+    /// image must have been sent before it can be compared. A file is known again by its SHA-256.
+    #[command(after_long_help = JSON_FIELDS)]
+    Similar(Similar),
     /// Wait for jobs and print a line for each as it ends.
     #[command(after_long_help = JSON_FIELDS)]
     Wait(Wait),
@@ -329,7 +339,7 @@ mod tests {
     fn values_are_checked() {
         assert_eq!(parse_percent("80%"), Ok(80.0));
         assert!(parse_percent("101").is_err() && parse_percent("NaN").is_err());
-        assert!(parse_priority("10").is_err() && parse_priority("-1").is_err());
         assert_eq!(parse_state("done"), Ok(JobState::Done));
+        assert!(parse_priority("10").is_err() && parse_priority("-1").is_err());
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod reanalyze;
 pub(crate) mod runs;
 pub(crate) mod send;
 pub(crate) mod show;
+pub(crate) mod similar;
 pub(crate) mod status;
 pub(crate) mod wait;
 

@@ -142,6 +142,7 @@ async fn dispatch(command: Command, context: Context) -> Result<Exit, ClientErro
         match command {
             Command::History(args) => commands::history::run(args, context).await,
             Command::Show(args) => commands::show::run(args, context).await,
+            Command::Similar(args) => commands::similar::run(args, context).await,
             Command::Get(args) => commands::get::run(args, context).await,
             Command::Cancel(args) => commands::cancel::run(args, context).await,
             Command::Delete(args) => commands::delete::run(args, context).await,

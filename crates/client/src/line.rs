@@ -5,6 +5,7 @@ use crate::{
     report::{End, Report},
     times::{millis, rfc3339},
 };
+use imgsys_proto::message::SimilarJob;
 use imgsys_types::{
     Analyzer, Digest, JobId, JobRecord, JobResult, JobState, Outcome, Properties, Score, ServerId,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Line<'a> {
     detail: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicate: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distance: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,6 +116,15 @@ impl<'a> From<&'a JobRecord> for Line<'a> {
             line.add_result(result);
         }
         line
+    }
+}
+
+impl<'a> From<&'a SimilarJob> for Line<'a> {
+    fn from(similar: &'a SimilarJob) -> Self {
+        Self {
+            distance: Some(similar.distance),
+            ..Self::from(&similar.record)
+        }
     }
 }
 

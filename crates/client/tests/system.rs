@@ -231,3 +231,60 @@ fn images_are_looked_at_once_more() {
         .code(0)
         .stdout(contains("run 2").and(contains("run 0")));
 }
+
+#[test]
+fn a_file_is_compared_with_what_was_sent_before() {
+    let stack = Stack::builder().start().unwrap();
+    let address = stack.address();
+    let dir = tempfile::tempdir().unwrap();
+    // The same pixels, as another file: what follows the rows is not looked at.
+    let mut stripes = bitmap(0);
+    stripes.truncate(54);
+    stripes[18..26].copy_from_slice(&[32, 0, 0, 0, 32, 0, 0, 0]);
+    stripes.extend((0..32 * 32).flat_map(|at| [if at % 32 < 9 { 0 } else { 0xff }; 3]));
+    let size = u32::try_from(stripes.len()).unwrap().to_le_bytes();
+    stripes[2..6].copy_from_slice(&size);
+    let padded = [&stripes[..], b"\0\0\0\0"].concat();
+    for (name, bytes) in [
+        ("a.bmp", &stripes),
+        ("b.bmp", &padded),
+        ("new.bmp", &bitmap(9)),
+    ] {
+        write(dir.path(), name, bytes);
+    }
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (a, b, new) = (path("a.bmp"), path("b.bmp"), path("new.bmp"));
+    let sent = json(&address, &["send", "--json", &a, &b]);
+    let jobs: Vec<&str> = sent
+        .iter()
+        .map(|line| line["job"].as_str().unwrap())
+        .collect();
+
+    let alike = json(&address, &["similar", "--json", &a]);
+    assert_eq!(alike.len(), 1);
+    assert_eq!(
+        (&alike[0]["name"], &alike[0]["distance"]),
+        (&b.clone().into(), &0.into())
+    );
+    let alike = json(&address, &["similar", "--json", jobs[0]]);
+    assert!(jobs.contains(&alike[0]["job"].as_str().unwrap()) && alike[0]["job"] != jobs[0]);
+    imgsys(&address)
+        .args(["similar", &a])
+        .assert()
+        .code(0)
+        .stdout(contains("DISTANCE").and(contains("b.bmp")));
+    imgsys(&address)
+        .args(["similar", &new])
+        .assert()
+        .code(1)
+        .stderr(contains("new.bmp: this image is not known: send it first"));
+    imgsys(&address)
+        .args(["similar", "--distance", "11", &a])
+        .assert()
+        .code(2);
+    imgsys(&address)
+        .args(["similar", &path("none.bmp")])
+        .assert()
+        .code(1)
+        .stderr(contains("none.bmp: no such file"));
+}

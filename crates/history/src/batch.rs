@@ -1,6 +1,6 @@
 //! The events of a batch, one line a job, as the columns of the statements that write them.
 
-use crate::value::{State, count, properties, scores, text, time};
+use crate::value::{State, bits, count, properties, scores, text, time};
 use imgsys_types::{Job, JobRecord, JobResult, MAX_NAME, Outcome, Properties, Score, clean_name};
 use postgres_types::{Json, ToSql};
 use std::{borrow::Cow, time::SystemTime};
@@ -106,6 +106,7 @@ pub(crate) struct Jobs<'a> {
     analyzer: Vec<Option<Cow<'a, str>>>,
     analyzer_version: Vec<Option<Cow<'a, str>>>,
     model: Vec<Option<&'a [u8]>>,
+    perceptual_hash: Vec<Option<i64>>,
 }
 
 impl<'a> Jobs<'a> {
@@ -147,9 +148,11 @@ impl<'a> Jobs<'a> {
         let model = analyzer.and_then(|analyzer| analyzer.model.as_ref());
         self.model
             .push(model.map(|model| model.as_bytes().as_slice()));
+        let hash = analysis.and_then(|analysis| analysis.properties.perceptual_hash);
+        self.perceptual_hash.push(hash.map(bits));
     }
 
-    pub(crate) fn params(&self) -> [&(dyn ToSql + Sync); 16] {
+    pub(crate) fn params(&self) -> [&(dyn ToSql + Sync); 17] {
         let [id, owner, sha256] = self.keys.params();
         [
             id,
@@ -168,6 +171,7 @@ impl<'a> Jobs<'a> {
             &self.analyzer,
             &self.analyzer_version,
             &self.model,
+            &self.perceptual_hash,
         ]
     }
 }

@@ -10,6 +10,7 @@
 //! | `connection` | how a connection is set up, and what an error of PostgreSQL means |
 //! | `batch` | the events of a batch, one line a job, as columns |
 //! | `query` | the SQL of a page: only the conditions that are set, so that an index fits |
+//! | `similar` | the SQL that finds images that look alike, by index |
 //! | `value` | Rust values as PostgreSQL can hold them, and back |
 //!
 //! The persister blocks (crate `postgres`), the server does not (crate `tokio-postgres`); the
@@ -23,6 +24,7 @@ mod erase;
 pub mod migrate;
 mod query;
 pub mod read;
+mod similar;
 mod value;
 pub mod write;
 

@@ -18,6 +18,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0003_deletion",
         include_str!("../../../sql/0003_deletion.sql"),
     ),
+    ("0004_hashes", include_str!("../../../sql/0004_hashes.sql")),
 ];
 
 /// The key of the advisory lock under which migrations run: "imgsys" in ASCII.

@@ -8,10 +8,11 @@ use crate::{
     connection::{Advice, Fault, fault, limit_statements},
     migrate::pending,
     query::{Param, Query},
+    similar::Search,
     value::{COLUMNS, RowError, record, standing},
 };
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
-use imgsys_types::{Cursor, HistoryFilter, JobId, JobRecord, Whose};
+use imgsys_types::{Cursor, Digest, HistoryFilter, JobId, JobRecord, Owner, PerceptualHash, Whose};
 use postgres_types::Type;
 use std::{fmt, time::Duration};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
@@ -152,6 +153,39 @@ impl Reader {
         records(&rows)
     }
 
+    /// The newest job of the owner with this image; one that has a hash, if there is any.
+    pub async fn of_image(
+        &self,
+        owner: &Owner,
+        sha256: &Digest,
+    ) -> Result<Option<JobRecord>, ReadError> {
+        let (owner, sha256) = (owner.as_str(), sha256.as_bytes().as_slice());
+        let params = of_image_params(&owner, &sha256);
+        let rows = self.query(&of_image(), &params).await?;
+        Ok(records(&rows)?.pop())
+    }
+
+    /// Jobs of this owner, but `except`, whose perceptual hash differs from `hash` in at most
+    /// `distance` bits, with the number of those: up to `limit`, the most alike first, among equals
+    /// the newest.
+    pub async fn similar(
+        &self,
+        owner: &Owner,
+        hash: PerceptualHash,
+        distance: u32,
+        except: JobId,
+        limit: u32,
+    ) -> Result<Vec<(u32, JobRecord)>, ReadError> {
+        let search = Search::new(owner, hash, distance, except, limit);
+        let rows = self.query(&search.sql, &search.params()).await?;
+        let found = rows.iter().map(|row| {
+            let distance: i64 = row.try_get("distance")?;
+            Ok((u32::try_from(distance).unwrap_or(u32::MAX), record(row)?))
+        });
+        let found: Result<_, RowError> = found.collect();
+        Ok(found?)
+    }
+
     /// Whether PostgreSQL answers and has the schema that this program needs.
     pub async fn ping(&self) -> Result<(), ReadError> {
         let rows = self
@@ -201,6 +235,21 @@ fn is_stale(connection: &Object, error: &tokio_postgres::Error) -> bool {
         .code()
         .is_none_or(|code| [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN].contains(code));
     Object::metrics(connection).recycle_count > 0 && lost && fault(error) == Fault::Passing
+}
+
+/// The statement of [`Reader::of_image`].
+pub(crate) fn of_image() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM (
+             SELECT * FROM jobs
+             WHERE owner = $1 AND sha256 = $2 AND deleted_at IS NULL
+             ORDER BY perceptual_hash IS NULL, submitted_at DESC, id DESC LIMIT 1) j
+         LEFT JOIN predictions p ON p.job_id = j.id AND p.run = j.run"
+    )
+}
+
+pub(crate) fn of_image_params<'a>(owner: &'a &'a str, sha256: &'a &'a [u8]) -> [Param<'a>; 2] {
+    [(owner, Type::TEXT), (sha256, Type::BYTEA)]
 }
 
 fn records(rows: &[Row]) -> Result<Vec<JobRecord>, ReadError> {

@@ -6,7 +6,7 @@
 
 use imgsys_types::{
     Analysis, Analyzer, Digest, Failure, FailureReason, Job, JobRecord, JobResult, JobState,
-    Outcome, Priority, Properties, Score, Timestamp,
+    Outcome, PerceptualHash, Priority, Properties, Score, Timestamp,
 };
 use postgres_types::{Json, ToSql};
 use std::{borrow::Cow, time::SystemTime};
@@ -46,6 +46,20 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
 
 pub(crate) fn time(time: Timestamp) -> SystemTime {
     Timestamp::from_micros(time.as_micros().max(EARLIEST)).into()
+}
+
+/// A hash as PostgreSQL's bigint, which has a sign.
+pub(crate) fn bits(hash: PerceptualHash) -> i64 {
+    hash.bits().cast_signed()
+}
+
+/// The 16 bits of a hash that an index of its own is over, the lowest first.
+pub(crate) fn band(hash: PerceptualHash, number: usize) -> u16 {
+    let [a, b, c, d, e, f, g, h] = hash.bits().to_le_bytes();
+    let bands = [[a, b], [c, d], [e, f], [g, h]];
+    bands
+        .get(number)
+        .map_or(0, |&band| u16::from_le_bytes(band))
 }
 
 pub(crate) fn count(count: u64) -> i64 {

@@ -19,16 +19,16 @@ use uuid::Uuid;
 const JOBS: &str = "
     INSERT INTO jobs (id, owner, sha256, name, bytes, priority, submitted_at, server,
                       state, run, label, confidence, finished_at,
-                      analyzer, analyzer_version, model)
+                      analyzer, analyzer_version, model, perceptual_hash)
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::bigint[],
                          $6::smallint[], $7::timestamptz[], $8::uuid[], $9::job_state[],
                          $10::bigint[], $11::text[], $12::float8[], $13::timestamptz[], $14::text[],
-                         $15::text[], $16::bytea[])
+                         $15::text[], $16::bytea[], $17::bigint[])
     ON CONFLICT (id) DO UPDATE SET
         state = excluded.state, run = excluded.run, label = excluded.label,
         confidence = excluded.confidence, finished_at = excluded.finished_at,
         analyzer = excluded.analyzer, analyzer_version = excluded.analyzer_version,
-        model = excluded.model
+        model = excluded.model, perceptual_hash = excluded.perceptual_hash
     WHERE jobs.owner = excluded.owner AND jobs.sha256 = excluded.sha256
       AND jobs.deleted_at IS NULL AND excluded.run > coalesce(jobs.run, -1)";
 

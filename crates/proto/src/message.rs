@@ -3,6 +3,10 @@
 //! Requests carry `req`, a number of the client's choice, and answers repeat it. Keys that a
 //! reader does not know are passed over; keys marked optional may be left out.
 
+mod similar;
+
+pub use similar::{Similar, SimilarJob, SimilarRequest};
+
 use imgsys_types::{
     Cursor, Digest, ErrorCode, HistoryFilter, JobId, JobRecord, JobResult, Limits, Owner, Priority,
     ServerId, Timestamp, Whose,
@@ -35,6 +39,8 @@ pub enum ClientMessage {
     Reanalyze(Reanalyze),
     /// Show what the runs of a job came to.
     Runs(RunsRequest),
+    /// Show images that look like this one.
+    Similar(SimilarRequest),
     /// Are you there?
     Ping(Request),
 }
@@ -71,6 +77,8 @@ pub enum ServerMessage {
     Reanalyzing(Reanalyzing),
     /// Answers `runs`.
     Runs(Runs),
+    /// Answers `similar`.
+    Similar(Similar),
     /// Answers `ping`.
     Pong(Request),
     /// The last message of a connection.

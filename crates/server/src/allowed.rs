@@ -13,6 +13,7 @@ pub(crate) fn needed(message: &ClientMessage) -> Option<(u64, &'static [Scope])>
         ClientMessage::Cancel(request) => Some((request.req, SEND)),
         ClientMessage::Reanalyze(request) => Some((request.req, SEND)),
         ClientMessage::Runs(request) => Some((request.req, HISTORY)),
+        ClientMessage::Similar(request) => Some((request.req, HISTORY)),
         ClientMessage::History(request) => Some((request.req, HISTORY)),
         ClientMessage::Show(request) | ClientMessage::Fetch(request) => {
             Some((request.req, HISTORY))

@@ -94,7 +94,7 @@ impl Session {
     }
 
     /// Jobs in the spool. A filter that few match reads many: off the async threads with it.
-    async fn spooled(
+    pub(crate) async fn spooled(
         &self,
         whose: Whose,
         filter: HistoryFilter,

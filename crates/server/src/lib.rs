@@ -31,6 +31,7 @@ mod retention;
 mod schedule;
 mod session;
 mod shared;
+mod similar;
 mod submit;
 mod tls;
 mod watch;

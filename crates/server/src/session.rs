@@ -281,6 +281,7 @@ impl Session {
             ClientMessage::Delete(request) => self.delete(request).await,
             ClientMessage::Reanalyze(request) => self.reanalyze(request).await,
             ClientMessage::Runs(request) => self.runs(request).await,
+            ClientMessage::Similar(request) => self.similar(request).await,
         }
         Ok(())
     }

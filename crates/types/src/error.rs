@@ -69,6 +69,8 @@ codes! {
     AlreadyFinished = "already_finished",
     /// The job has not ended yet, so it can't be done anew or deleted.
     NotFinished = "not_finished",
+    /// The image has no perceptual hash: it failed, is of one colour, or was not decoded.
+    NotComparable = "not_comparable",
     /// The server does not keep the job's image any more.
     ImageMissing = "image_missing",
     /// The request's values make no sense; the text says which.
@@ -119,6 +121,7 @@ impl ErrorCode {
             | Self::UnknownJob
             | Self::AlreadyFinished
             | Self::NotFinished
+            | Self::NotComparable
             | Self::ImageMissing
             | Self::BadRequest
             | Self::NotAllowed

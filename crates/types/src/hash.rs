@@ -10,6 +10,12 @@ use std::{fmt, str::FromStr};
 pub struct PerceptualHash(u64);
 
 impl PerceptualHash {
+    /// How many bits may differ in images that count as alike, unless somebody says otherwise.
+    pub const ALIKE: u32 = 8;
+    /// The most bits that may be asked for: beyond, unrelated images come in, and an index is of
+    /// little help.
+    pub const MAX_DISTANCE: u32 = 10;
+
     /// The hash with these bits.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {

@@ -1,7 +1,7 @@
 //! A job: what was accepted, what became of it.
 
 use crate::{
-    Analysis, Digest, Failure, JobId, Owner, ServerId, Timestamp,
+    Analysis, Digest, Failure, JobId, Owner, PerceptualHash, ServerId, Timestamp,
     bounds::{MAX_DETAIL, MAX_TEXT, bound_text},
 };
 use serde::{Deserialize, Serialize};
@@ -177,6 +177,15 @@ impl Outcome {
 }
 
 impl JobRecord {
+    /// The hash of the image, by its newest result.
+    #[must_use]
+    pub fn perceptual_hash(&self) -> Option<PerceptualHash> {
+        match self.result.as_ref().map(|result| &result.outcome) {
+            Some(Outcome::Done(analysis)) => analysis.properties.perceptual_hash,
+            Some(Outcome::Failed(_)) | None => None,
+        }
+    }
+
     /// Where the job stands.
     #[must_use]
     pub fn state(&self) -> JobState {

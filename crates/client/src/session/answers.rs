@@ -27,6 +27,7 @@ impl Session {
             | ServerMessage::Deleted(_)
             | ServerMessage::Reanalyzing(_)
             | ServerMessage::Runs(_)
+            | ServerMessage::Similar(_)
             | ServerMessage::Pong(_)
             | ServerMessage::Goodbye(_) => {}
         }

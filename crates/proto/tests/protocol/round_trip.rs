@@ -75,10 +75,10 @@ macro_rules! each_message {
 }
 
 each_message! { client, ClientMessage:
-hello submit watch history show status fetch cancel delete reanalyze runs ping }
+hello submit watch history show status fetch cancel delete reanalyze runs similar ping }
 each_message! { server, ServerMessage:
 welcome accepted send_body rejected result watching page job status image cancelled
-deleted reanalyzing runs pong goodbye }
+deleted reanalyzing runs similar pong goodbye }
 
 /// How a reader takes a body.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use assert_cmd::Command;
 use imgsys_local::Stack;
 use imgsys_proto::{
     ClientMessage, ServerMessage,
-    message::{HistoryRequest, JobRequest, Reanalyze, RunOf, RunsRequest, Watch},
+    message::{HistoryRequest, JobRequest, Reanalyze, RunOf, RunsRequest, SimilarRequest, Watch},
 };
 use imgsys_types::{ErrorCode, HistoryFilter, Priority};
 use std::{io::Read, io::Write, net::TcpStream, path::Path};
@@ -132,7 +132,18 @@ async fn owners_see_only_what_is_theirs() {
         req: 1,
         job: image.job,
     };
+    let similar = |job, sha256| {
+        ClientMessage::Similar(SimilarRequest {
+            req: 1,
+            of_job: job,
+            of_image: sha256,
+            distance: 10,
+            limit: 10,
+        })
+    };
     for message in [
+        similar(Some(image.job), None),
+        similar(None, Some(image.sha256)),
         ClientMessage::Show(request),
         ClientMessage::Fetch(request),
         ClientMessage::Cancel(request),

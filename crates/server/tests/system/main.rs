@@ -15,4 +15,5 @@ mod journey;
 mod ledger;
 mod limits;
 mod reanalyze;
+mod similar;
 mod told;

@@ -5,7 +5,8 @@ use imgsys_proto::{
     message::{
         Accepted, Cancelled, Deleted, Goodbye, Hello, HistoryRequest, Image, JobAnswer, JobEnd,
         JobRequest, Page, QueueStatus, Reanalyze, Reanalyzing, RefusedRun, Rejected, Request,
-        RunOf, Runs, RunsRequest, SendBody, Status, Submit, Watch, Watching, Welcome,
+        RunOf, Runs, RunsRequest, SendBody, Similar, SimilarJob, SimilarRequest, Status, Submit,
+        Watch, Watching, Welcome,
     },
 };
 use imgsys_types::{
@@ -256,6 +257,15 @@ pub(crate) fn client() -> Vec<Fixture<ClientMessage>> {
         job: job_id(),
         before: Some(2),
     });
+    let similar = |of_job, of_image| {
+        M::Similar(SimilarRequest {
+            req: 11,
+            of_job,
+            of_image,
+            distance: 6,
+            limit: 20,
+        })
+    };
     vec![
         fixture("hello", hello),
         fixture("submit", submit()),
@@ -275,6 +285,10 @@ pub(crate) fn client() -> Vec<Fixture<ClientMessage>> {
         fixture("delete", M::Delete(job_request(9))),
         fixture("reanalyze", reanalyze),
         fixture("runs", runs),
+        // With both it is no request that a server takes, but every key is in it.
+        fixture("similar", similar(Some(job_id()), Some(sha256()))),
+        fixture("similar-image", similar(None, Some(sha256()))),
+        fixture("similar-job", similar(Some(job_id()), None)),
         fixture("ping", M::Ping(Request { req: 8 })),
     ]
 }
@@ -326,6 +340,20 @@ fn runs() -> ServerMessage {
         req: 10,
         job: job_id(),
         results: vec![done(), failed()],
+        more: true,
+    })
+}
+
+fn similar() -> ServerMessage {
+    ServerMessage::Similar(Similar {
+        req: 11,
+        job: other_job_id(),
+        sha256: sha256(),
+        perceptual_hash: PerceptualHash::from_bits(0xfedc_ba98_7654_3213),
+        jobs: vec![SimilarJob {
+            distance: 2,
+            record: record(),
+        }],
         more: true,
     })
 }
@@ -396,6 +424,7 @@ pub(crate) fn server() -> Vec<Fixture<ServerMessage>> {
         fixture("deleted", M::Deleted(Deleted { req: 9, job })),
         fixture("reanalyzing", reanalyzing()),
         fixture("runs", runs()),
+        fixture("similar", similar()),
         fixture("pong", M::Pong(Request { req: 8 })),
         fixture("goodbye", goodbye),
     ]

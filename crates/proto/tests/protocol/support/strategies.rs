@@ -5,12 +5,16 @@ use imgsys_proto::{
     message::{
         Accepted, Cancelled, Deleted, Goodbye, Hello, HistoryRequest, Image, JobAnswer, JobEnd,
         JobRequest, Page, QueueStatus, Reanalyze, Reanalyzing, RefusedRun, Rejected, Request,
-        RunOf, Runs, RunsRequest, SendBody, Status, Submit, Watch, Watching, Welcome,
+        RunOf, Runs, RunsRequest, SendBody, Similar, SimilarJob, SimilarRequest, Status, Submit,
+        Watch, Watching, Welcome,
     },
 };
-use imgsys_types::arbitrary::{
-    cursor, digest, error_code, filter, job_id, job_record, job_result, limits, owner, priority,
-    server_id, timestamp, whose,
+use imgsys_types::{
+    PerceptualHash,
+    arbitrary::{
+        cursor, digest, error_code, filter, job_id, job_record, job_result, limits, owner,
+        priority, server_id, timestamp, whose,
+    },
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -93,6 +97,22 @@ pub(crate) fn client(name: &str) -> BoxedStrategy<ClientMessage> {
             .boxed(),
         "runs" => (any::<u64>(), job_id(), any::<Option<u32>>())
             .prop_map(|(req, job, before)| ClientMessage::Runs(RunsRequest { req, job, before }))
+            .boxed(),
+        "similar" => (
+            any::<u64>(),
+            option::of(job_id()),
+            option::of(digest()),
+            any::<(u32, u32)>(),
+        )
+            .prop_map(|(req, of_job, of_image, (distance, limit))| {
+                ClientMessage::Similar(SimilarRequest {
+                    req,
+                    of_job,
+                    of_image,
+                    distance,
+                    limit,
+                })
+            })
             .boxed(),
         "ping" => request().prop_map(ClientMessage::Ping).boxed(),
         _ => panic!("no strategy for {name:?}"),
@@ -243,6 +263,28 @@ pub(crate) fn server(name: &str) -> BoxedStrategy<ServerMessage> {
                     req,
                     job,
                     results,
+                    more,
+                })
+            })
+            .boxed(),
+        "similar" => (
+            job(),
+            digest(),
+            any::<u64>(),
+            vec(job_record(), 0..3),
+            any::<bool>(),
+        )
+            .prop_map(|((req, job), sha256, bits, records, more)| {
+                let similar = |record| SimilarJob {
+                    distance: 3,
+                    record,
+                };
+                ServerMessage::Similar(Similar {
+                    req,
+                    job,
+                    sha256,
+                    perceptual_hash: PerceptualHash::from_bits(bits),
+                    jobs: records.into_iter().map(similar).collect(),
                     more,
                 })
             })
