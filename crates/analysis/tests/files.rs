@@ -170,6 +170,24 @@ fn what_is_no_image_is_refused_by_its_name() {
         ),
         (zip, "a ZIP archive"),
         (file("svg.png"), "an SVG drawing"),
+        (
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(),
+            "a HEIC image",
+        ),
+        (
+            b"\0\0\0\x18ftypavif\0\0\0\0mif1avif".to_vec(),
+            "an AVIF image",
+        ),
+        (b"\0\0\0\x0cJXL \r\n\x87\n".to_vec(), "a JPEG XL image"),
+        (b"8BPS\0\x01\0\0\0\0\0\0".to_vec(), "a Photoshop document"),
+        (
+            b"II*\0\x10\0\0\0CR\x02\0".to_vec(),
+            "a camera's raw file (CR2)",
+        ),
+        (
+            b"FUJIFILMCCD-RAW 0201".to_vec(),
+            "a camera's raw file (RAF)",
+        ),
     ];
     for (bytes, name) in cases {
         let failure = Failure::from(full(&bytes).unwrap_err());
@@ -180,6 +198,33 @@ fn what_is_no_image_is_refused_by_its_name() {
         );
         assert!(failure.detail.starts_with(name), "{failure}");
         assert!(failure.detail.contains(Format::NAMES), "{failure}");
+    }
+}
+
+/// A TIFF's first directory, of these tags, each with a LONG: NEF, DNG and others are made so.
+fn tiff_of(tags: &[(u16, u32)]) -> Vec<u8> {
+    let mut bytes = b"II*\0\x08\0\0\0".to_vec();
+    bytes.extend(u16::try_from(tags.len()).unwrap().to_le_bytes());
+    for (tag, value) in tags {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend([4, 0, 1, 0, 0, 0]);
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes.extend([0; 4]);
+    bytes
+}
+
+#[test]
+fn raw_files_that_call_themselves_tiff_are_not_judged_by_their_preview() {
+    let preview = [(254, 1), (256, 160), (257, 120), (273, 8), (279, 1)];
+    for (more, name) in [
+        ((330, 8), "a camera's raw file, or another that has only"),
+        ((50706, 0x0401), "a camera's raw file (DNG)"),
+    ] {
+        let bytes = tiff_of(&[&preview[..], &[more]].concat());
+        let failure = Failure::from(full(&bytes).unwrap_err());
+        assert_eq!(failure.reason, FailureReason::UnsupportedFormat);
+        assert!(failure.detail.contains(name), "{failure}");
     }
 }
 

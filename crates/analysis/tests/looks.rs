@@ -44,6 +44,56 @@ fn flags(bytes: &[u8]) -> Vec<String> {
     inspect(bytes, &OPTIONS).unwrap().properties().flags
 }
 
+/// An animated WebP that shows one picture and then another.
+fn animated_webp(first: &[u8], second: &[u8], width: u32, height: u32) -> Vec<u8> {
+    let three = |number: u32| number.to_le_bytes()[..3].to_vec();
+    let chunk = |name: &[u8], data: &[u8]| {
+        let length = u32::try_from(data.len()).unwrap().to_le_bytes();
+        let pad = if data.len() % 2 == 1 { &[0][..] } else { &[] };
+        [name, &length, data, pad].concat()
+    };
+    let (right, bottom) = (three(width - 1), three(height - 1));
+    // What follows RIFF's header is the picture's own chunk.
+    let frame = |webp: &[u8]| {
+        let place = [
+            three(0),
+            three(0),
+            right.clone(),
+            bottom.clone(),
+            three(100),
+        ]
+        .concat();
+        chunk(b"ANMF", &[&place[..], &[0], &webp[12..]].concat())
+    };
+    let flags = [2, 0, 0, 0];
+    let body = [
+        b"WEBP".to_vec(),
+        chunk(b"VP8X", &[&flags[..], &right, &bottom].concat()),
+        chunk(b"ANIM", &[0; 6]),
+        frame(first),
+        frame(second),
+    ];
+    chunk(b"RIFF", &body.concat())
+}
+
+#[test]
+fn of_an_animated_webp_the_first_frame_is_looked_at() {
+    let webp = |image: RgbImage| encode(image, ImageFormat::WebP);
+    let cat = cat().into_rgb8();
+    let (width, height) = cat.dimensions();
+    let white = RgbImage::from_pixel(width, height, Rgb([255; 3]));
+    let bytes = animated_webp(&webp(cat.clone()), &webp(white), width, height);
+    let found = inspect(&bytes, &OPTIONS).unwrap();
+    assert_eq!(
+        (found.width, found.height, found.frames),
+        (width, height, 2)
+    );
+    let hash = found.looks.and_then(|looks| looks.perceptual_hash).unwrap();
+    assert!(hash.distance(look(&png(cat)).perceptual_hash.unwrap()) <= 2);
+    let cut = &bytes[..bytes.len() - 20];
+    assert!(inspect(cut, &OPTIONS).is_err());
+}
+
 #[test]
 fn color_type_depth_and_frames_are_those_of_the_file() {
     use ColorType::{Cmyk, Gray, GrayAlpha, Palette, Rgb, RgbAlpha};

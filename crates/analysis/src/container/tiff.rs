@@ -7,6 +7,7 @@ use super::{
 };
 use image::metadata::Orientation;
 
+const KIND: u16 = 254;
 const WIDTH: u16 = 256;
 const HEIGHT: u16 = 257;
 const BITS: u16 = 258;
@@ -17,6 +18,7 @@ const SAMPLES: u16 = 277;
 const STRIP_LENGTHS: u16 = 279;
 const TILE_OFFSETS: u16 = 324;
 const TILE_LENGTHS: u16 = 325;
+const SUB_DIRECTORIES: u16 = 330;
 const DNG_VERSION: u16 = 50706;
 
 /// What counts of a directory's entries.
@@ -30,6 +32,8 @@ struct Page {
     orientation: Option<Entry>,
     offsets: Option<Entry>,
     lengths: Option<Entry>,
+    kind: Option<Entry>,
+    has_sub_directories: bool,
     is_dng: bool,
     next: u64,
     /// How long the directory is, in bytes.
@@ -52,6 +56,7 @@ impl Page {
 
     fn note(&mut self, entry: Entry) {
         let place = match entry.tag {
+            KIND => &mut self.kind,
             WIDTH => &mut self.width,
             HEIGHT => &mut self.height,
             BITS => &mut self.bits,
@@ -60,6 +65,10 @@ impl Page {
             ORIENTATION => &mut self.orientation,
             STRIP_OFFSETS | TILE_OFFSETS => &mut self.offsets,
             STRIP_LENGTHS | TILE_LENGTHS => &mut self.lengths,
+            SUB_DIRECTORIES => {
+                self.has_sub_directories = true;
+                return;
+            }
             DNG_VERSION => {
                 self.is_dng = true;
                 return;
@@ -96,6 +105,12 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, Flaw> {
     }
     let first =
         |entry: Option<Entry>, default| entry.map_or(Ok(default), |entry| file.value(entry, 0));
+    // NEF, ARW and their like: what comes first is a preview, the photograph hangs below it.
+    if page.has_sub_directories && first(page.kind, 0)? & 1 == 1 {
+        return Err(Flaw::unsupported(
+            "a camera's raw file, or another that has only a preview as its first page",
+        ));
+    }
     let side = |entry| {
         let value = first(entry, 0)?;
         u32::try_from(value).map_err(|_| Flaw::corrupt("its sides are longer than TIFF allows"))
