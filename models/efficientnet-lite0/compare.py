@@ -4,10 +4,11 @@
 The lines are those of imgsys' example `analyze`. Twice over: given the very pixels that imgsys
 showed its model, all probabilities must agree within 1e-3 and the best label must be the same; and
 from the file on, with Pillow to decode and shrink it, the best label must be the same, unless the
-two best are too close to call."""
+two best are too close to call. The samples must have the labels that are known of them."""
 
 import base64
 import json
+import pathlib
 import sys
 
 import numpy
@@ -18,6 +19,14 @@ SIDE, SMALL = 224, 256
 TOLERANCE = 1e-3
 # Decoders of JPEG and WebP differ by some levels in many pixels, and labels' shares by as much.
 TOO_CLOSE = 0.1
+# What the samples show, as the model has it.
+SAMPLES = {
+    "cameraman-gray.png": "tripod",
+    "cat.jpg": "tiger cat",
+    "cat.webp": "Egyptian cat",
+    "espresso.png": "espresso",
+    "rocket.jpg": "missile",
+}
 
 
 def pillow_view(path):
@@ -55,12 +64,15 @@ def main():
         second, first = numpy.sort(from_file)[-2:]
         agrees_from_file = best == int(from_file.argmax()) or first - second < TOO_CLOSE
 
-        failed |= not (agrees and agrees_from_file)
+        expected = SAMPLES.get(pathlib.Path(line["file"]).name, labels[best])
+        is_expected = labels[best] == expected == line["analysis"]["label"]
+        failed |= not (agrees and agrees_from_file and is_expected)
         print(
             f"{line['file']}: {labels[best]} {ours[best]:.4f}",
             f"| same pixels: max difference {difference:.1e} {'ok' if agrees else 'WRONG'}",
             f"| from the file: {labels[int(from_file.argmax())]} {from_file.max():.4f}",
             "ok" if agrees_from_file else "WRONG",
+            "" if is_expected else f"| WRONG label: not {expected}",
         )
     sys.exit(failed)
 
