@@ -68,6 +68,10 @@ in
           };
           worker = {
             threads = known types.ints.unsigned 0 "Threads that analyse; 0 for one a core.";
+            cache = known types.ints.unsigned 20000 ''
+              Analyses kept in Redis, of all workers together, so that an image that was seen before is
+              not analysed again; 0 for none.
+            '';
             image_sources = known (types.listOf types.str) [ "file:///var/lib/imgsys/images/" ] ''
               URL prefixes under which images are fetched; nothing else is touched.
             '';

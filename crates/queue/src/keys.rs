@@ -139,6 +139,18 @@ impl Keys {
         self.named("imgsys:takeovers")
     }
 
+    /// Analyses that are kept: a hash, image → JSON.
+    #[must_use]
+    pub fn analyses(&self) -> String {
+        self.named("imgsys:analyses")
+    }
+
+    /// The fields of [`Keys::analyses`], newest first: a list.
+    #[must_use]
+    pub fn analyses_order(&self) -> String {
+        self.named("imgsys:analyses:order")
+    }
+
     /// When a worker last looked for what dead workers have left: a hash, `at` and `grace`.
     #[must_use]
     pub fn tended(&self) -> String {
@@ -260,6 +272,8 @@ mod tests {
             keys.dead(),
             keys.takeovers(),
             keys.tended(),
+            keys.analyses(),
+            keys.analyses_order(),
             keys.claims(),
             keys.claim(QUEUE, 5, "w"),
             keys.open(server),

@@ -12,6 +12,7 @@
 //! | [`events`] | the stream of events, as a persister reads it |
 //! | `task`, `incoming` | the task's message, as it is written and as it is read |
 //! | `canvas` | what a message wants done after its task: callbacks, chains |
+//! | `analyses` | [`Analyses`]: what workers keep so that an image is not analysed twice |
 //! | `scripts`, `lua/` | what happens in Redis as a whole |
 //! | `address` | the connection string of a Redis, and the names of its keys |
 //! | `link`, `subscription` | connections that come back by themselves |
@@ -28,6 +29,7 @@ pub mod producer;
 pub mod worker;
 
 mod address;
+mod analyses;
 mod canvas;
 mod celery_result;
 mod error;
@@ -39,6 +41,7 @@ mod subscription;
 mod task;
 
 pub use address::AddressError;
+pub use analyses::Analyses;
 pub use dead::{DeadLetter, DeadLetters, Revived};
 pub use error::QueueError;
 pub use listen::{Persisted, ServerEvent, listen};

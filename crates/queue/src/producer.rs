@@ -1,5 +1,7 @@
 //! What a server does with the queue: sends tasks, and asks and tells what became of its jobs.
 
+mod forget;
+
 use crate::{
     QueueError, Task,
     celery_result::{Keep, celery_result},

@@ -30,6 +30,7 @@ scripts! {
     TOUCH = "touch.lua",
     UNCLAIM = "unclaim.lua",
     UNLOCK = "unlock.lua",
+    KEEP = "keep.lua",
 }
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ mod tests {
             include_str!("lua/give_back.lua"),
             include_str!("lua/renew.lua"),
             include_str!("lua/dispatch.lua"),
+            include_str!("lua/keep.lua"),
         ] {
             assert!(docs.contains(script), "docs/queue.md lacks:\n{script}");
         }

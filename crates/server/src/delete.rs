@@ -140,9 +140,16 @@ impl Shared {
             let needed = self.reader.needed(self.server, images).await?;
             Ok::<_, DeleteError>(needed)
         };
-        let gone = self.store.remove_images(images, needed).await?.len();
-        self.metrics.images_removed.inc_by(gone as u64);
-        Ok(gone)
+        let gone = self.store.remove_images(images, needed).await?;
+        self.metrics.images_removed.inc_by(gone.len() as u64);
+        if let Err(problem) = self.producer.forget(&gone).await {
+            // Newer ones will push it out.
+            warn!(
+                "an analysis of a deleted image stays in Redis for now: {}",
+                chain(&problem)
+            );
+        }
+        Ok(gone.len())
     }
 
     async fn collect_deleted(&self) -> Result<usize, DeleteError> {

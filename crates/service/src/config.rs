@@ -203,6 +203,10 @@ pub struct WorkerConfig {
     /// Keep the place where a photograph was taken (EXIF), which is dropped otherwise
     #[arg(id = "worker.keep_gps", long)]
     pub keep_gps: bool,
+    /// Analyses kept in Redis, of all workers together, so that an image that was seen before is not
+    /// analysed again; 0 for none. What simulated labels are given to is always analysed
+    #[arg(id = "worker.cache", long, value_name = "N", default_value = "20000")]
+    pub cache: usize,
     /// How deep images are looked into beyond what the classifier needs
     #[arg(id = "worker.decode", long, value_enum, default_value = "full")]
     pub decode: Decode,

@@ -5,6 +5,7 @@
 //! Images from HTTP are fetched ahead, within a budget of memory.
 
 use crate::{
+    cache::Cache,
     fetch::{self, FetchError},
     pool::{Pool, PoolError},
     source::{Location, Refused, Sources},
@@ -40,6 +41,8 @@ pub(crate) struct Analyst {
     client: reqwest::Client,
     http_budget: Arc<Semaphore>,
     pool: Pool,
+    /// What was analysed before, if that is worth keeping.
+    cache: Option<Cache>,
 }
 
 /// Why a task has no analysis.
@@ -64,6 +67,7 @@ impl Analyst {
         max_image: u64,
         pool: Pool,
         client: reqwest::Client,
+        cache: Option<Cache>,
     ) -> Self {
         Self {
             engine: Arc::new(engine),
@@ -72,10 +76,27 @@ impl Analyst {
             client,
             http_budget: Arc::new(Semaphore::new(HTTP_BUDGET_KIB as usize)),
             pool,
+            cache,
         }
     }
 
     async fn attempt(&self, task: &AnalyzeTask) -> Result<Analysis, Trouble> {
+        let Some(cache) = &self.cache else {
+            return self.work(task, None).await;
+        };
+        let image = &task.job.sha256;
+        let _turn = cache.turn(image).await;
+        if let Some(known) = cache.find(image).await {
+            return self.work(task, Some(known)).await;
+        }
+        let analysis = self.work(task, None).await?;
+        cache.keep(image, &analysis).await;
+        Ok(analysis)
+    }
+
+    /// Fetches the image, and analyses it unless its analysis is known: that is given only to those
+    /// who have the image.
+    async fn work(&self, task: &AnalyzeTask, known: Option<Analysis>) -> Result<Analysis, Trouble> {
         let &Job { sha256, size, .. } = &task.job;
         let begun = task.begun.clone();
         if size > self.max_image {
@@ -87,7 +108,7 @@ impl Analyst {
             Location::Directory(root) => {
                 let job = move || {
                     begun.now();
-                    engine.analyze_file(&root, sha256, size)
+                    engine.analyze_file(&root, sha256, size, known)
                 };
                 self.pool.run(job).await?
             }
@@ -102,7 +123,7 @@ impl Analyst {
                     begun.now();
                     // Held until the bytes are gone, even if nobody waits for the result any more.
                     let _share = share;
-                    engine.analyze_bytes(&bytes, sha256, size)
+                    engine.analyze_bytes(&bytes, sha256, size, known)
                 };
                 self.pool.run(job).await?
             }
@@ -111,17 +132,37 @@ impl Analyst {
 }
 
 impl Engine {
-    fn analyze_file(&self, root: &Path, sha256: Digest, size: u64) -> Result<Analysis, Trouble> {
+    fn analyze_file(
+        &self,
+        root: &Path,
+        sha256: Digest,
+        size: u64,
+        known: Option<Analysis>,
+    ) -> Result<Analysis, Trouble> {
         let bytes = fetch::read_file(root, &sha256, size)?;
-        self.analyze(&bytes, sha256)
+        self.analyze(&bytes, sha256, known)
     }
 
-    fn analyze_bytes(&self, bytes: &[u8], sha256: Digest, size: u64) -> Result<Analysis, Trouble> {
+    fn analyze_bytes(
+        &self,
+        bytes: &[u8],
+        sha256: Digest,
+        size: u64,
+        known: Option<Analysis>,
+    ) -> Result<Analysis, Trouble> {
         fetch::verify(bytes, &sha256, size)?;
-        self.analyze(bytes, sha256)
+        self.analyze(bytes, sha256, known)
     }
 
-    fn analyze(&self, bytes: &[u8], sha256: Digest) -> Result<Analysis, Trouble> {
+    fn analyze(
+        &self,
+        bytes: &[u8],
+        sha256: Digest,
+        known: Option<Analysis>,
+    ) -> Result<Analysis, Trouble> {
+        if let Some(known) = known {
+            return Ok(known);
+        }
         let classifier = &*self.classifier;
         let begun = Instant::now();
         let analysis = imgsys_analysis::analyze(bytes, sha256, &self.options, classifier);

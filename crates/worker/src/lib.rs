@@ -9,6 +9,7 @@
 //! | `classifier` | which classifier gives the label, and its model |
 //! | `metrics` | what is counted, and whether Redis is there |
 //! | `pool` | the threads that analyse, panics, time limits, threads that hang |
+//! | `cache` | analyses that need not be made again |
 //! | `analyst` | a task from its URL to its verdict |
 //!
 //! The queue itself (leases, retries, the finishing script, draining) is `imgsys-queue`'s; what an
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod dead;
 
 mod analyst;
+mod cache;
 mod classifier;
 mod fetch;
 mod metrics;
@@ -28,6 +30,7 @@ mod tests;
 
 use analyst::{Analyst, Engine};
 use anyhow::Context;
+use cache::Cache;
 use imgsys_analysis::{Classifier, Depth, Limits, Options};
 use imgsys_queue::{CeleryEvents, Drained, Producer, WorkerOptions, keys};
 use imgsys_service::{
@@ -77,7 +80,9 @@ pub async fn run_with(
         .context("starting the threads that analyse")?;
     let worn_out = pool.worn_out();
     let client = client(worker, sources.over_tls())?;
-    let analyst = Analyst::new(engine, sources, limits.max_image.get(), pool, client);
+    let cache = cache(&config, &engine, &metrics)?;
+    let max_image = limits.max_image.get();
+    let analyst = Analyst::new(engine, sources, max_image, pool, client, cache);
     let probe = WorkerProbe {
         redis: Producer::new(&config.redis.secret_url()?).context("redis.url")?,
         metrics: metrics.clone(),
@@ -136,6 +141,18 @@ fn end_when(cause: CancellationToken, end: CancellationToken) -> AbortOnDropHand
         cause.cancelled().await;
         end.cancel();
     }))
+}
+
+/// Simulated labels are for load: an image that was seen before is as much of it as any other.
+fn cache(config: &Config, engine: &Engine, metrics: &WorkerMetrics) -> Result<Option<Cache>, Exit> {
+    let analyzer = engine.classifier.analyzer();
+    let most = config.worker.cache;
+    if most == 0 || analyzer.model.is_none() {
+        return Ok(None);
+    }
+    let url = config.redis.secret_url()?;
+    let cache = Cache::new(&url, most, analyzer, &engine.options, metrics.cache());
+    Ok(Some(cache.context("redis.url")?))
 }
 
 /// What is wrong with the configuration beyond its form. Needs a Tokio runtime.

@@ -40,6 +40,28 @@ impl Ending {
     }
 }
 
+/// What is said of an image that is looked for among the analyses that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheAnswer {
+    Hit,
+    Miss,
+    Error,
+}
+
+impl CacheAnswer {
+    fn name(self) -> String {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Error => "error",
+        }
+        .to_owned()
+    }
+}
+
+/// Counts answers of the cache.
+pub(crate) type CacheCounters = By<CacheAnswer, IntCounter>;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerMetrics {
@@ -50,6 +72,7 @@ pub(crate) struct WorkerMetrics {
     running: IntGauge,
     task_time: Histogram,
     up: By<&'static str, IntGauge>,
+    cache: CacheCounters,
 }
 
 impl WorkerMetrics {
@@ -87,12 +110,23 @@ impl WorkerMetrics {
                  included",
             )?,
             up: all.up([REDIS])?,
+            cache: all.counters_by(
+                "imgsys_worker_cache_total",
+                "Images looked for among the analyses that are kept: it is there (hit), it is not \
+                 (miss), or Redis did not say (error)",
+                ("answer", CacheAnswer::name),
+                [CacheAnswer::Hit, CacheAnswer::Miss, CacheAnswer::Error],
+            )?,
             all,
         })
     }
 
     pub(crate) fn all(&self) -> Metrics {
         self.all.clone()
+    }
+
+    pub(crate) fn cache(&self) -> CacheCounters {
+        self.cache.clone()
     }
 }
 

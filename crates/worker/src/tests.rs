@@ -75,6 +75,7 @@ fn analyst_of(
         MAX_IMAGE,
         Pool::new(1, 1, patience).unwrap(),
         client,
+        None,
     )
 }
 

@@ -2,112 +2,20 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
-use imgsys_local::{Service, Spec, TestRedis};
-use imgsys_queue::{OpenState, Producer, Task};
-use imgsys_types::{
-    Digest, FailureReason, Job, JobId, JobResult, Outcome, Owner, Priority, ServerId, Timestamp,
-};
+use image::{Rgb, RgbImage, Rgba, RgbaImage};
+use imgsys_local::Service;
+use imgsys_queue::Task;
+use imgsys_types::{Digest, FailureReason, Outcome};
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
-    io::Cursor,
-    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-use tempfile::TempDir;
-
-const CAT: &[u8] = include_bytes!("../../analysis/tests/files/cat.jpg");
-const DEADLINE: Duration = Duration::from_secs(60);
-
-struct World {
-    redis: TestRedis,
-    dir: TempDir,
-    server: ServerId,
-    producer: Producer,
-}
-
-impl World {
-    fn new() -> Self {
-        let redis = TestRedis::start().unwrap();
-        let producer = Producer::new(&redis.url()).unwrap();
-        Self {
-            redis,
-            dir: tempfile::tempdir().unwrap(),
-            server: ServerId::generate(),
-            producer,
-        }
-    }
-
-    fn images(&self) -> PathBuf {
-        self.dir.path().join("images")
-    }
-
-    fn worker(&self, flags: &[&str]) -> Service {
-        let images = format!("file://{}/", self.images().display());
-        let spec = Spec::new("worker", env!("CARGO_BIN_EXE_imgsys-worker"))
-            .args(["--redis-url", &self.redis.url()])
-            .args(["--image-sources", &images])
-            .args(["--http-listen", ""])
-            .args(flags);
-        Service::new(spec, self.dir.path())
-    }
-
-    /// A task for these bytes, which are put where the worker looks for them.
-    fn task(&self, bytes: &[u8]) -> Task {
-        let sha256 = Digest::from_bytes(Sha256::digest(bytes).into());
-        let name = sha256.to_string();
-        let folder = self.images().join(&name[..2]);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(&name), bytes).unwrap();
-        Task {
-            image_url: file_url(&folder.join(&name)),
-            job: Job {
-                id: JobId::generate(),
-                owner: Owner::local(),
-                sha256,
-                name: "cat.jpg".into(),
-                size: bytes.len() as u64,
-                priority: Priority::default(),
-                submitted_at: Timestamp::now(),
-                server: self.server,
-            },
-            run: 0,
-            accepted_at: Timestamp::now(),
-        }
-    }
-
-    /// The results of these tasks, once all have ended.
-    async fn results(&self, tasks: &[Task]) -> Vec<JobResult> {
-        let jobs: Vec<_> = tasks.iter().map(|task| (task.job.id, task.run)).collect();
-        let begun = Instant::now();
-        loop {
-            let states = self.producer.open_states(self.server, &jobs).await.unwrap();
-            let results = states.into_iter().map(|state| match state {
-                OpenState::Ended(record) => record.result,
-                OpenState::Queued | OpenState::Absent => None,
-            });
-            if let Some(results) = results.collect() {
-                return results;
-            }
-            assert!(begun.elapsed() < DEADLINE, "not all tasks have ended");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-fn file_url(path: &Path) -> String {
-    format!("file://{}", path.display())
-}
-
-/// The cat with a comment in it, so that its digest is its own.
-fn cat_number(number: u16) -> Vec<u8> {
-    let [high, low] = number.to_be_bytes();
-    let comment = [0xff, 0xfe, 0, 4, high, low];
-    [&CAT[..2], &comment, &CAT[2..]].concat()
-}
+use support::{CAT, DEADLINE, MODEL, World, cat_number, png};
 
 #[tokio::test]
 async fn a_task_becomes_a_result() {
@@ -294,16 +202,7 @@ async fn threads_that_hang_are_replaced_and_in_the_end_the_worker_is() {
 #[tokio::test]
 async fn a_model_gives_the_label() {
     let world = World::new();
-    let model = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../analysis/tests/models/nchw.onnx"
-    );
-    let labels = world.dir.path().join("colours.txt");
-    fs::write(&labels, "red\ngreen\nblue\n").unwrap();
-    let flags = ["--onnx-model", model, "--onnx-input-size", "8"];
-    let labels = ["--onnx-labels", labels.to_str().unwrap()];
-    let numbers = ["--onnx-mean", "0", "--onnx-scale", "255,255,255"];
-    let worker = world.worker(&[&flags[..], &labels, &numbers, &["--onnx-name", "color"]].concat());
+    let worker = world.worker_with_model(&["--onnx-name", "color"]);
     worker.start().unwrap();
     let green = RgbImage::from_pixel(300, 200, Rgb([0, 200, 0]));
     let task = world.task(&png(&green.into()));
@@ -318,19 +217,13 @@ async fn a_model_gives_the_label() {
     };
     assert_eq!(analysis.label, "green");
     assert_eq!(analysis.analyzer.name, "color");
-    let digest = Sha256::digest(fs::read(model).unwrap());
+    let digest = Sha256::digest(fs::read(MODEL).unwrap());
     assert_eq!(
         analysis.analyzer.model,
         Some(Digest::from_bytes(digest.into()))
     );
     assert_eq!(analysis.properties.colors[0].rgb, "#00c800");
     assert_eq!(analysis.properties.flags, ["flat"]);
-}
-
-fn png(image: &DynamicImage) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
-    bytes.into_inner()
 }
 
 /// The most memory that a process has had, in bytes.

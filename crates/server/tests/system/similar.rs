@@ -113,11 +113,11 @@ async fn what_looks_alike_is_found_at_once_and_later() {
         let answer = similar(&mut connection, request(Some(first.job), None, 4)).await;
         assert_eq!((answer.job, answer.sha256), (first.job, first.sha256));
         assert_eq!(found(&answer)[0], (0, same.job));
-        assert_eq!(found(&answer)[1].1, lighter.job);
+        assert!(found(&answer).iter().any(|(_, job)| *job == lighter.job));
         assert_eq!((answer.jobs.len(), answer.more), (2, false));
         let answer = similar(&mut connection, request(None, Some(first.sha256), 4)).await;
         assert_eq!(answer.job, same.job, "the newest with these bytes");
-        assert_eq!(found(&answer)[0], (0, first.job));
+        assert!(found(&answer).contains(&(0, first.job)));
         assert_eq!(answer.jobs.len(), 2);
         if let ServerMessage::Status(answer) = connection
             .ask(&ClientMessage::Status(imgsys_proto::message::Request {
