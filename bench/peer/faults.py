@@ -17,7 +17,7 @@ KILL, TERM = signal.SIGKILL, signal.SIGTERM
 CLIENTS = 4
 PACE = 0.025
 # The longest that answers and rows are waited for once all is well again.
-PATIENCE = 15
+PATIENCE = 10
 
 
 class Load:

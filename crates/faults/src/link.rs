@@ -262,3 +262,60 @@ impl Carrier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    // Tests fail by panicking.
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use std::{
+        io::{Read, Write},
+        net::TcpStream as Stream,
+        thread,
+        time::Duration,
+    };
+
+    /// Says everything again.
+    fn echo() -> String {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let mut other = stream.try_clone().unwrap();
+                    _ = io::copy(&mut stream, &mut other);
+                });
+            }
+        });
+        address
+    }
+
+    fn ask(stream: &mut Stream, patience: Duration) -> io::Result<u8> {
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(b"x")?;
+        let mut answer = [0];
+        stream.read_exact(&mut answer)?;
+        Ok(answer[0])
+    }
+
+    #[test]
+    fn stranded_connections_are_dead_and_new_ones_work() {
+        let (short, long) = (Duration::from_millis(100), Duration::from_secs(60));
+        let link = Link::new().unwrap();
+        link.lead_to(Target::Tcp(echo()));
+        let mut old = Stream::connect(link.address()).unwrap();
+        assert_eq!(ask(&mut old, long).unwrap(), b'x');
+        link.hang().unwrap();
+        let silent = ask(&mut old, short).unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::WouldBlock);
+        link.strand().unwrap();
+        let mut new = Stream::connect(link.address()).unwrap();
+        assert_eq!(ask(&mut new, long).unwrap(), b'x');
+        let silent = ask(&mut old, short).unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::WouldBlock);
+        link.cut();
+        let gone = ask(&mut new, long).unwrap_err();
+        assert_ne!(gone.kind(), io::ErrorKind::WouldBlock);
+    }
+}
