@@ -3,11 +3,19 @@
 use crate::frame::{self, FrameError, PREFIX_LEN, Prefix};
 use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
-use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 /// How much is read from the stream at once when nothing larger is expected.
 const CHUNK: usize = 4 << 10;
+/// How much is read at once where a frame may begin: a small one is mostly there as a whole.
+const FIRST: usize = 16 << 10;
 /// The most of a body that is handed out at once.
 pub const MAX_BODY_CHUNK: usize = 256 << 10;
 
@@ -121,6 +129,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads until `len` bytes are in the buffer; false if the stream ends before.
     async fn fill(&mut self, len: usize) -> Result<bool, ReadError> {
         while self.buffer.len() < len {
+            if self.buffer.is_empty() && len < CHUNK {
+                if self.first().await? == 0 {
+                    return Ok(false);
+                }
+                continue;
+            }
             let missing = len - self.buffer.len();
             // No more than one chunk ahead of what has come: an announced length costs nothing.
             self.buffer.reserve(missing.clamp(CHUNK, MAX_BODY_CHUNK));
@@ -129,5 +143,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
         }
         Ok(true)
+    }
+
+    /// Reads by way of the stack what comes first after a pause, 0 at the end of the stream: a
+    /// connection on which nothing comes holds no buffer for it.
+    async fn first(&mut self) -> io::Result<usize> {
+        self.buffer = BytesMut::new();
+        poll_fn(|context| {
+            let mut space = [const { MaybeUninit::uninit() }; FIRST];
+            let mut read = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut read))?;
+            self.buffer.extend_from_slice(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
+        .await
     }
 }

@@ -272,16 +272,17 @@ impl Session {
             }
             ClientMessage::Submit(submit) => return self.submit(submit, body, frames).await,
             ClientMessage::Ping(request) => self.outbox.send(&ServerMessage::Pong(request)),
-            ClientMessage::Watch(watch) => self.watch(watch).await,
-            ClientMessage::History(request) => self.history(request).await,
-            ClientMessage::Show(request) => self.show(request).await,
-            ClientMessage::Status(request) => self.status(request).await,
-            ClientMessage::Fetch(request) => self.fetch(request).await,
-            ClientMessage::Cancel(request) => self.cancel(request).await,
-            ClientMessage::Delete(request) => self.delete(request).await,
-            ClientMessage::Reanalyze(request) => self.reanalyze(request).await,
-            ClientMessage::Runs(request) => self.runs(request).await,
-            ClientMessage::Similar(request) => self.similar(request).await,
+            // In boxes, for most connections never need the room that these take.
+            ClientMessage::Watch(watch) => Box::pin(self.watch(watch)).await,
+            ClientMessage::History(request) => Box::pin(self.history(request)).await,
+            ClientMessage::Show(request) => Box::pin(self.show(request)).await,
+            ClientMessage::Status(request) => Box::pin(self.status(request)).await,
+            ClientMessage::Fetch(request) => Box::pin(self.fetch(request)).await,
+            ClientMessage::Cancel(request) => Box::pin(self.cancel(request)).await,
+            ClientMessage::Delete(request) => Box::pin(self.delete(request)).await,
+            ClientMessage::Reanalyze(request) => Box::pin(self.reanalyze(request)).await,
+            ClientMessage::Runs(request) => Box::pin(self.runs(request)).await,
+            ClientMessage::Similar(request) => Box::pin(self.similar(request)).await,
         }
         Ok(())
     }

@@ -32,11 +32,12 @@ pub(crate) async fn run(
     while let Some(piece) = outbox.next().await {
         let written = match piece {
             Piece::Frames(frames) => write(&mut stream, &frames, patience).await,
+            // In boxes: connections without either need no room for them.
             Piece::File { head, path, len } => {
-                write_file(&mut stream, &head, &path, len, patience).await
+                Box::pin(write_file(&mut stream, &head, &path, len, patience)).await
             }
             Piece::End(job) => {
-                look_up(&shared, &outbox, job).await;
+                Box::pin(look_up(&shared, &outbox, job)).await;
                 Ok(())
             }
         };
