@@ -102,7 +102,7 @@ impl<'a> Caller<'a> {
         if self.answered_once {
             self.context.retry_for
         } else {
-            self.context.connect_timeout
+            self.context.connect_timeout.min(self.context.retry_for)
         }
     }
 

@@ -237,7 +237,7 @@ impl<'a, A: Audience> Driver<'a, A> {
         let patience = if self.session.ever_accepted() {
             self.context.retry_for
         } else {
-            self.context.connect_timeout
+            self.context.connect_timeout.min(self.context.retry_for)
         };
         let outage = self
             .outage

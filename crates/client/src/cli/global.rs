@@ -54,7 +54,7 @@ pub(crate) struct Global {
     /// ~/.config/imgsys/token (below `XDG_CONFIG_HOME`, if that is set).
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// How long to try to reach the server at first.
+    /// How long to try to reach the server at first; no longer than --retry-for.
     #[arg(long, global = true, value_name = "SPAN", default_value = "10s", value_parser = parse_span,
           hide_short_help = true)]
     pub(crate) connect_timeout: Duration,

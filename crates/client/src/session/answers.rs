@@ -42,7 +42,8 @@ impl Session {
         if !matches!(entry.stage, Stage::Asking | Stage::Sending) {
             return;
         }
-        entry.duplicate = Some(accepted.duplicate);
+        // After a lost answer the server may know these bytes from this very job.
+        entry.duplicate = Some(accepted.duplicate && entry.cuts == 0);
         entry.submitted_at = Some(accepted.submitted_at);
         entry.kept = None;
         entry.refused_since = None;

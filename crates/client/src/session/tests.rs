@@ -406,6 +406,20 @@ fn image_that_breaks_every_connection_is_given_up() {
 }
 
 #[test]
+fn image_whose_accepted_was_lost_is_no_duplicate_of_itself() {
+    let mut talk = Talk::new(rules());
+    let job = talk.add();
+    let (req, _) = talk.asked();
+    talk.hear(ServerMessage::SendBody(SendBody { req, job }));
+    assert!(matches!(talk.next(), Some(Action::SendBody { .. })));
+    talk.reconnect();
+    let (req, _) = talk.asked();
+    talk.accept(req, job, true);
+    talk.finish(job, DIGEST);
+    assert_eq!(talk.reported().duplicate, Some(false));
+}
+
+#[test]
 fn giving_up_tells_of_every_job() {
     let mut talk = Talk::new(rules());
     let accepted = talk.add_accepted();
