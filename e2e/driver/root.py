@@ -141,7 +141,8 @@ class Root:
 def install_stage(checkout: Path, programs: Path, stage: Path) -> None:
     """Installs the programs as on any Debian machine, but for where."""
     command = ["make", "--silent", "-C", str(checkout), "install"]
-    variables = [f"DESTDIR={stage}", "PREFIX=/usr", f"PROGRAMS={programs}"]
+    docs = stage.with_name("cli-docs")
+    variables = [f"DESTDIR={stage}", "PREFIX=/usr", f"PROGRAMS={programs}", f"CLI_DOCS={docs}"]
     done = subprocess.run(command + variables, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"make install: {done.stderr.strip()}")

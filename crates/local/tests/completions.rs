@@ -9,6 +9,37 @@ mod cli_docs;
 use std::{fs, process::Command};
 
 #[test]
+fn make_install_puts_them_where_shells_and_man_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let docs = dir.path().join("docs");
+    cli_docs::write(&docs).unwrap();
+    let mut command = Command::new("make");
+    command.arg("--silent").arg("--assume-old").arg(&docs);
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    command.arg(format!("DESTDIR={}", dir.path().join("root").display()));
+    command.arg(format!("CLI_DOCS={}", docs.display()));
+    let made = command.args(["PREFIX=/usr", "install-cli-docs"]).output();
+    let made = made.unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    for file in [
+        "bash-completion/completions/imgsys-server",
+        "zsh/site-functions/_imgsys",
+        "fish/vendor_completions.d/imgsys-worker.fish",
+        "man/man1/imgsys-send.1",
+        "man/man1/imgsys-persister.1",
+    ] {
+        assert!(
+            dir.path().join("root/usr/share").join(file).exists(),
+            "{file}"
+        );
+    }
+}
+
+#[test]
 fn every_program_has_completions_and_man_pages() {
     let dir = tempfile::tempdir().unwrap();
     cli_docs::write(dir.path()).unwrap();
