@@ -125,6 +125,37 @@ in
       };
     };
 
+  # The example as it is, with Celery of nixpkgs.
+  python =
+    { pkgs, ... }:
+    let
+      python = pkgs.python3.withPackages (packages: [
+        packages.celery
+        packages.pillow
+        packages.redis
+      ]);
+    in
+    {
+      systemd.services.python-worker = {
+        wantedBy = [ "multi-user.target" ];
+        wants = [ "network-online.target" ];
+        after = [ "network-online.target" ];
+        environment = {
+          PYTHONPATH = "${../examples/python-worker}";
+          IMGSYS_REDIS_URL = "redis://:of-the-test-network@redis:6379/0";
+          IMGSYS_IMAGE_SOURCES = "http://server:7451/images/";
+          IMGSYS_LEASE = "5";
+          IMGSYS_DELAY = "0.05";
+        };
+        serviceConfig = {
+          DynamicUser = true;
+          Restart = "always";
+          RestartSec = "1s";
+          ExecStart = "${python}/bin/celery -A worker worker -Q imgsys --concurrency 2 --loglevel info";
+        };
+      };
+    };
+
   client = { };
 
   single.services.imgsys.enable = true;

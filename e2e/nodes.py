@@ -12,6 +12,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
 
+# The host's Python, and where it finds Celery and what that needs.
+PYTHON = "/usr/bin/python3"
+PYTHON_PACKAGES = "/opt/imgsys-e2e/python"
+
 # A value of the configuration file.
 Value = str | int | bool | list[str]
 Settings = dict[str, dict[str, Value]]
@@ -201,10 +205,41 @@ def single() -> Node:
     return Node(SINGLE, units, redis_files(network=False) | postgresql_files(network=False) | access)
 
 
-def furnish_stage(stage: Path) -> None:
-    """Adds to the installation what scenarios find on every machine."""
+def python_worker() -> Node:
+    """Analyses images of the server with examples/python-worker."""
+    lines = [
+        "[Unit]",
+        "Wants=network-online.target",
+        "After=network-online.target",
+        "",
+        "[Service]",
+        "DynamicUser=yes",
+        "Restart=always",
+        "RestartSec=1s",
+        f"Environment=PYTHONPATH={PYTHON_PACKAGES}:/etc/imgsys-e2e/python-worker",
+        f"Environment=IMGSYS_REDIS_URL=redis://:{REDIS_PASSWORD.strip()}@redis:6379/0",
+        "Environment=IMGSYS_IMAGE_SOURCES=http://server:7451/images/",
+        "Environment=IMGSYS_LEASE=5",
+        "Environment=IMGSYS_DELAY=0.05",
+        f"ExecStart={PYTHON} -m celery -A worker worker -Q imgsys --concurrency 2 --loglevel info",
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+        "",
+    ]
+    unit = "python-worker.service"
+    return Node(units=[unit], files={f"/etc/systemd/system/{unit}": "\n".join(lines)})
+
+
+def furnish_stage(stage: Path, python: Path | None) -> None:
+    """Adds to the installation what scenarios find on every machine, and the packages of a Python
+    environment, if there is one."""
     for part in ("samples", "sql"):
         shutil.copytree(CHECKOUT / part, stage / "etc/imgsys-e2e" / part)
+    if python is not None:
+        (packages,) = python.glob("lib/python3.*/site-packages")
+        shutil.copytree(packages, stage / PYTHON_PACKAGES.lstrip("/"))
+        shutil.copytree(CHECKOUT / "examples/python-worker", stage / "etc/imgsys-e2e/python-worker")
 
 
 def describe(name: str) -> Node:
@@ -224,6 +259,8 @@ def describe(name: str) -> Node:
             node = secure()
         case "remote":
             node = remote()
+        case "python":
+            node = python_worker()
         case "client":
             node = Node()
         case "single":

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,19 @@ def chosen(names: list[str]) -> list[Scenario]:
     return [scenario for scenario in scenarios if not names or scenario.name in names]
 
 
+def python_environment() -> Path | None:
+    """The Python packages of a machine with Celery; says why if they can't be had."""
+    done = subprocess.run(
+        [CHECKOUT / "interop/environment"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        # The one that is in the machines as well.
+        env=os.environ | {"PYTHON": nodes.PYTHON},
+    )
+    return Path(done.stdout.strip()) if done.returncode == 0 else None
+
+
 def check_host() -> None:
     """Says what is missing, if something is."""
     if os.geteuid() != 0:
@@ -128,13 +142,20 @@ def main() -> int:
     arguments = parser.parse_args()
     scenarios = chosen(arguments.scenario)
     check_host()
+    python = None
+    if any("python" in scenario.machines for scenario in scenarios):
+        python = python_environment()
+    if python is None:
+        for scenario in [scenario for scenario in scenarios if "python" in scenario.machines]:
+            print(f"skipped: {scenario.name}, which takes Celery from PyPI", flush=True)
+            scenarios.remove(scenario)
     sandbox.sweep()
     run = new_run(arguments.logs.resolve())
     runner = Runner(run)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, runner.stop)
     install_stage(CHECKOUT, arguments.programs.resolve(), run / "stage")
-    nodes.furnish_stage(run / "stage")
+    nodes.furnish_stage(run / "stage", python)
     print(f"logs: {run}", flush=True)
     begin = time.monotonic()
     with ThreadPoolExecutor(arguments.jobs) as pool:

@@ -58,7 +58,7 @@ rec {
     testers.runNixOSTest = test: derivation test.name { inherit test; };
     dockerTools.buildLayeredImage = arguments: derivation arguments.name arguments;
     python3.withPackages = packages: derivation "python3" { packages = packages python3Packages; };
-    python3Packages = lib.genAttrs [ "celery" "numpy" "onnx" "pyflakes" "redis" ] (
+    python3Packages = lib.genAttrs [ "celery" "numpy" "onnx" "pillow" "pyflakes" "redis" ] (
       name: derivation name { }
     );
   }
@@ -152,12 +152,22 @@ rec {
                   type = types.attrsOf types.str;
                   default = { };
                 };
+                wants = mkOption {
+                  type = types.listOf types.str;
+                  default = [ ];
+                };
                 restartTriggers = mkOption {
                   type = types.listOf types.raw;
                   default = [ ];
                 };
                 serviceConfig = mkOption {
-                  type = types.attrsOf (types.either types.str (types.listOf types.str));
+                  type = types.attrsOf (
+                    types.oneOf [
+                      types.bool
+                      types.str
+                      (types.listOf types.str)
+                    ]
+                  );
                   default = { };
                 };
                 wantedBy = mkOption {
