@@ -55,11 +55,9 @@ pub(crate) fn bits(hash: PerceptualHash) -> i64 {
 
 /// The 16 bits of a hash that an index of its own is over, the lowest first.
 pub(crate) fn band(hash: PerceptualHash, number: usize) -> u16 {
-    let [a, b, c, d, e, f, g, h] = hash.bits().to_le_bytes();
-    let bands = [[a, b], [c, d], [e, f], [g, h]];
-    bands
-        .get(number)
-        .map_or(0, |&band| u16::from_le_bytes(band))
+    let shift = u32::try_from(number * 16).unwrap_or(u32::MAX);
+    let lowest = hash.bits().checked_shr(shift).unwrap_or(0) & 0xffff;
+    u16::try_from(lowest).unwrap_or(0)
 }
 
 pub(crate) fn count(count: u64) -> i64 {

@@ -71,7 +71,7 @@ const GIVE_WAY: &str = "
         USING unnest($1::uuid[], $2::text[], $3::bytea[], $4::bigint[], $5::timestamptz[])
                   AS e (id, owner, sha256, run, finished_at),
               jobs j
-        WHERE j.id = e.id AND j.owner = e.owner AND j.sha256 = e.sha256
+        WHERE j.id = e.id AND j.owner = e.owner AND j.sha256 = e.sha256 AND j.deleted_at IS NULL
           AND p.job_id = e.id AND p.run = e.run AND p.finished_at <> e.finished_at
         RETURNING p.job_id, p.run
     )

@@ -114,6 +114,8 @@ fn what_is_personal_goes_and_never_comes_back() {
     write(&mut writer, &runs);
     write(&mut writer, &[done(&gone, 0)]);
     write(&mut writer, &[done(&gone, 4)]);
+    // Nor another result that a client was told, to which others give way.
+    let _ = writer.write_told(&[&done(&gone, 3)], &[0]).unwrap();
     assert_eq!(told(&mut client, &gone), after);
     assert!(erase(&owner, &gone), "twice is once");
     assert_eq!(told(&mut client, &gone), after);
