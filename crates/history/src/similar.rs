@@ -38,7 +38,7 @@ impl Search {
     ) -> Self {
         let mut near = String::new();
         let mut values = Vec::new();
-        for (number, radius) in radii(distance).into_iter().enumerate() {
+        for (number, radius) in (0_u32..).zip(radii(distance)) {
             let Some(radius) = radius else { continue };
             let value = band(hash, number);
             let within = (0..=u16::MAX).filter(|mask| mask.count_ones() <= radius);

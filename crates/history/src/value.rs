@@ -54,10 +54,9 @@ pub(crate) fn bits(hash: PerceptualHash) -> i64 {
 }
 
 /// The 16 bits of a hash that an index of its own is over, the lowest first.
-pub(crate) fn band(hash: PerceptualHash, number: usize) -> u16 {
-    let shift = u32::try_from(number * 16).unwrap_or(u32::MAX);
-    let lowest = hash.bits().checked_shr(shift).unwrap_or(0) & 0xffff;
-    u16::try_from(lowest).unwrap_or(0)
+pub(crate) fn band(hash: PerceptualHash, number: u32) -> u16 {
+    let [low, high, ..] = hash.bits().rotate_right(16 * number).to_le_bytes();
+    u16::from_le_bytes([low, high])
 }
 
 pub(crate) fn count(count: u64) -> i64 {

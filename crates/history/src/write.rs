@@ -77,7 +77,7 @@ const GIVE_WAY: &str = "
     )
     UPDATE jobs j
     SET state = 'queued', run = NULL, label = NULL, confidence = NULL, finished_at = NULL,
-        analyzer = NULL, analyzer_version = NULL, model = NULL
+        analyzer = NULL, analyzer_version = NULL, model = NULL, perceptual_hash = NULL
     FROM other
     WHERE j.id = other.job_id AND j.run = other.run";
 
