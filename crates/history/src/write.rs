@@ -8,13 +8,17 @@
 use crate::{
     address::{Address, AddressError},
     batch::{Ends, Jobs, Line, Predictions, rounds},
-    connection::{Advice, ConnectError, Fault, fault},
-    migrate::{MigrateError, status},
+    connection::{Advice, Fault, fault, limit_statements},
+    migrate::pending,
 };
 use imgsys_types::JobRecord;
-use postgres::{Client, Statement, Transaction};
-use std::{collections::HashSet, fmt};
+use std::{collections::HashSet, fmt, io, time::Duration};
+use tokio::{runtime, time::timeout};
+use tokio_postgres::{Client, Statement, Transaction};
 use uuid::Uuid;
+
+/// How long PostgreSQL may take over a transaction, unless it is said otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const JOBS: &str = "
     INSERT INTO jobs (id, owner, sha256, name, bytes, priority, submitted_at, server,
@@ -97,35 +101,27 @@ pub enum WriteError {
     Url(#[from] AddressError),
     /// PostgreSQL is away, or can't write now: try again later, on a new connection.
     #[error("PostgreSQL can't take events now{}", Advice(.0))]
-    Unavailable(#[source] postgres::Error),
+    Unavailable(#[source] tokio_postgres::Error),
+    /// PostgreSQL, or what is between, does not answer: try again on a new connection.
+    #[error("PostgreSQL has not answered for {0:?}")]
+    Silent(Duration),
+    /// The system has no means left to wait for anything.
+    #[error("preparing to wait for PostgreSQL")]
+    Runtime(#[source] io::Error),
     /// The database has not the schema that this program needs.
     #[error("the database's schema is not up to date: run `imgsys-persister migrate`")]
-    Schema(#[source] Option<postgres::Error>),
+    Schema(#[source] Option<tokio_postgres::Error>),
     /// PostgreSQL refuses a value of the batch, and will again.
     #[error("PostgreSQL refuses an event")]
-    Rejected(#[source] postgres::Error),
+    Rejected(#[source] tokio_postgres::Error),
 }
 
-impl From<postgres::Error> for WriteError {
-    fn from(error: postgres::Error) -> Self {
+impl From<tokio_postgres::Error> for WriteError {
+    fn from(error: tokio_postgres::Error) -> Self {
         match fault(&error) {
             Fault::Data => Self::Rejected(error),
             Fault::Schema => Self::Schema(Some(error)),
             Fault::Passing => Self::Unavailable(error),
-        }
-    }
-}
-
-impl From<MigrateError> for WriteError {
-    fn from(error: MigrateError) -> Self {
-        match error {
-            MigrateError::Apply { source, .. }
-            | MigrateError::Database(source)
-            | MigrateError::Connect(ConnectError::Postgres { source }) => source.into(),
-            MigrateError::Connect(ConnectError::Url(error)) => Self::Url(error),
-            MigrateError::Altered(_) | MigrateError::Newer(_) | MigrateError::Encoding(_) => {
-                Self::Schema(None)
-            }
         }
     }
 }
@@ -142,9 +138,17 @@ pub struct WriteReport {
     pub superseded: Vec<usize>,
 }
 
-/// A connection that writes.
+/// A connection that writes, for a thread that may block. Every call ends within its limit.
 pub struct Writer {
+    /// What the connection lives in.
+    runtime: runtime::Runtime,
+    limit: Duration,
     client: Client,
+    statements: Statements,
+}
+
+/// What is prepared on a connection.
+struct Statements {
     jobs: Statement,
     predictions: Statement,
     conflicts: Statement,
@@ -167,19 +171,43 @@ impl Writer {
 
     /// Connects, once: whoever calls decides how long to go on trying.
     pub fn connect(url: &str) -> Result<Self, WriteError> {
-        let Address { config, tls } = Address::parse(url, "imgsys-persister")?;
-        let mut client = postgres::Config::from(config).connect(tls)?;
-        if !status(&mut client)?.is_current() {
-            return Err(WriteError::Schema(None));
-        }
-        client.batch_execute(SESSION)?;
+        Self::connect_within(url, PATIENCE)
+    }
+
+    /// The same; this and every batch that is written may take so long.
+    pub fn connect_within(url: &str, limit: Duration) -> Result<Self, WriteError> {
+        let Address { mut config, tls } = Address::parse(url, "imgsys-persister")?;
+        // A transaction that nobody waits for any more must not hold its locks.
+        limit_statements(&mut config, limit);
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(WriteError::Runtime)?;
+        let connecting = async {
+            let (client, connection) = config.connect(tls).await?;
+            // How it ends is told to whoever uses the client.
+            tokio::spawn(connection);
+            let rows = client
+                .query("SELECT name FROM schema_migrations", &[])
+                .await?;
+            let applied: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+            if !pending(&applied?).is_empty() {
+                return Err(WriteError::Schema(None));
+            }
+            client.batch_execute(SESSION).await?;
+            let statements = Statements {
+                jobs: client.prepare(JOBS).await?,
+                predictions: client.prepare(PREDICTIONS).await?,
+                conflicts: client.prepare(CONFLICTS).await?,
+                superseded: client.prepare(SUPERSEDED).await?,
+                give_way: client.prepare(GIVE_WAY).await?,
+            };
+            Ok((client, statements))
+        };
+        let (client, statements) = within(&runtime, limit, connecting)?;
         Ok(Self {
-            jobs: client.prepare(JOBS)?,
-            predictions: client.prepare(PREDICTIONS)?,
-            conflicts: client.prepare(CONFLICTS)?,
-            superseded: client.prepare(SUPERSEDED)?,
-            give_way: client.prepare(GIVE_WAY)?,
+            runtime,
+            limit,
             client,
+            statements,
         })
     }
 
@@ -202,48 +230,72 @@ impl Writer {
         if rounds.is_empty() {
             return Ok(report);
         }
-        let mut transaction = self.client.transaction()?;
-        if !told.is_empty() {
-            let ends = Ends::of(told.iter().map(|&place| (place, records[place])));
-            transaction.execute(&self.give_way, &ends.params())?;
-        }
-        let mut inserted = 0;
-        for lines in &rounds {
-            let jobs = Jobs::of(lines);
-            let changed = transaction.execute(&self.jobs, &jobs.params())?;
-            let predictions = Predictions::of(lines);
-            if !predictions.is_empty() {
-                inserted += transaction.execute(&self.predictions, &predictions.params())?;
+        let Self {
+            client, statements, ..
+        } = self;
+        let writing = async {
+            let mut transaction = client.transaction().await?;
+            if !told.is_empty() {
+                let ends = Ends::of(told.iter().map(|&place| (place, records[place])));
+                let params = ends.params();
+                transaction.execute(&statements.give_way, &params).await?;
             }
-            // A line that changed nothing was known already, or its id is somebody else's.
-            if changed < lines.len() as u64 {
-                let taken = taken(&mut transaction, &self.conflicts, &jobs)?;
-                report.conflicts.extend(events_of(&taken, lines, records));
+            let mut inserted = 0;
+            for lines in &rounds {
+                let jobs = Jobs::of(lines);
+                let changed = transaction
+                    .execute(&statements.jobs, &jobs.params())
+                    .await?;
+                let predictions = Predictions::of(lines);
+                if !predictions.is_empty() {
+                    let params = predictions.params();
+                    inserted += transaction
+                        .execute(&statements.predictions, &params)
+                        .await?;
+                }
+                // A line that changed nothing was known already, or its id is somebody else's.
+                if changed < lines.len() as u64 {
+                    let taken = taken(&mut transaction, &statements.conflicts, &jobs).await?;
+                    report.conflicts.extend(events_of(&taken, lines, records));
+                }
             }
-        }
-        let ends = Ends::of(records.iter().copied().enumerate());
-        // Those that were not inserted were known already, or there was another.
-        if inserted < ends.places.len() as u64 {
-            for row in transaction.query(&self.superseded, &ends.params())? {
-                let place = usize::try_from(row.try_get::<_, i64>(0)?).ok();
-                let place = place.and_then(|place| ends.places.get(place.checked_sub(1)?));
-                report.superseded.extend(place);
+            let ends = Ends::of(records.iter().copied().enumerate());
+            // Those that were not inserted were known already, or there was another.
+            if inserted < ends.places.len() as u64 {
+                let params = ends.params();
+                for row in transaction.query(&statements.superseded, &params).await? {
+                    let place = usize::try_from(row.try_get::<_, i64>(0)?).ok();
+                    let place = place.and_then(|place| ends.places.get(place.checked_sub(1)?));
+                    report.superseded.extend(place);
+                }
             }
-        }
-        transaction.commit()?;
+            transaction.commit().await?;
+            Ok(())
+        };
+        within(&self.runtime, self.limit, writing)?;
         report.conflicts.sort_unstable();
         report.superseded.sort_unstable();
         Ok(report)
     }
 }
 
+/// Waits for what PostgreSQL says, but not longer than this.
+fn within<T>(
+    runtime: &runtime::Runtime,
+    limit: Duration,
+    doing: impl Future<Output = Result<T, WriteError>>,
+) -> Result<T, WriteError> {
+    let answer = runtime.block_on(async { timeout(limit, doing).await });
+    answer.unwrap_or(Err(WriteError::Silent(limit)))
+}
+
 /// The ids that belong to jobs of other owners or digests.
-fn taken(
+async fn taken(
     transaction: &mut Transaction<'_>,
     statement: &Statement,
     jobs: &Jobs<'_>,
-) -> Result<HashSet<Uuid>, postgres::Error> {
-    let rows = transaction.query(statement, &jobs.keys.params())?;
+) -> Result<HashSet<Uuid>, tokio_postgres::Error> {
+    let rows = transaction.query(statement, &jobs.keys.params()).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 

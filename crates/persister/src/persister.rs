@@ -38,6 +38,8 @@ pub struct Settings {
     /// After how long the events that a persister holds are taken over by another. Longer than a
     /// batch takes, or work is done twice (which changes nothing).
     pub claim_after: Duration,
+    /// How long PostgreSQL may take over a transaction before it counts as away.
+    pub write_timeout: Duration,
     /// Whether to bring the schema up to date at start.
     pub migrate: bool,
     /// Address of the HTTP side listener; empty for none.
@@ -50,6 +52,7 @@ impl fmt::Debug for Settings {
             .field("batch", &self.batch)
             .field("linger", &self.linger)
             .field("claim_after", &self.claim_after)
+            .field("write_timeout", &self.write_timeout)
             .field("migrate", &self.migrate)
             .finish_non_exhaustive()
     }
@@ -64,6 +67,7 @@ impl Settings {
             batch: config.persister.batch.max(1),
             linger: config.persister.linger,
             claim_after: config.persister.claim_after,
+            write_timeout: config.persister.write_timeout,
             migrate: config.persister.migrate,
             http_listen: config.persister.http_listen.clone(),
         })
@@ -132,7 +136,7 @@ impl Persister {
         }
         // Events are taken only when they can be written, unless that changes meanwhile.
         while self.writer.is_none() {
-            match Writer::connect(&self.settings.database_url) {
+            match self.connect() {
                 Ok(writer) => self.writer = Some(writer),
                 Err(error @ WriteError::Url(_)) => return Err(error.into()),
                 Err(error) => {
@@ -277,6 +281,7 @@ impl Persister {
         for (entry, reason) in &written.bad {
             let job = job_of(entry);
             error!(job, "event {} can't be written: {reason}", entry.id);
+            let end = self.end_instead(entry)?;
             if let Err(error) = self.stream.set_aside(entry, reason) {
                 // It is still this consumer's, and will be claimed as if it had died.
                 warn!(
@@ -285,9 +290,41 @@ impl Persister {
                     entry.id,
                     chain(&error)
                 );
+                continue;
+            }
+            // What fails here is found in the database by the job's server.
+            let settled = match &end {
+                Some((end, true)) => self.stream.settle(&[end], &[]),
+                Some((end, false)) => self.stream.settle(&[], &[end]),
+                None => Ok(()),
+            };
+            if let Err(error) = settled {
+                warn!(job, "settling event {}: {}", entry.id, chain(&error));
             }
         }
         all
+    }
+
+    /// Ends the job of an event that can't be written, as failed, so that nobody waits for it for
+    /// ever; the entry as if it had said so, and whether that stands. `None` if the event ended none, or even this can't be
+    /// written.
+    fn end_instead(&mut self, entry: &Entry) -> Result<Option<(Entry, bool)>, Stopped> {
+        let Some(record) = entry.end_instead() else {
+            return Ok(None);
+        };
+        let end = Entry {
+            id: entry.id.clone(),
+            event: Ok(record.clone()),
+            told: false,
+        };
+        let written = self.commit(&[(&end, &record)])?.ok();
+        let counts = |report: WriteReport| {
+            report
+                .conflicts
+                .is_empty()
+                .then_some(report.superseded.is_empty())
+        };
+        Ok(written.and_then(counts).map(|stands| (end, stands)))
     }
 
     /// Writes these events in one transaction; if PostgreSQL refuses one of them, in two, and so
@@ -351,6 +388,15 @@ impl Persister {
         }
     }
 
+    fn connect(&self) -> Result<Writer, WriteError> {
+        let Settings {
+            database_url,
+            write_timeout,
+            ..
+        } = &self.settings;
+        Writer::connect_within(database_url, *write_timeout)
+    }
+
     fn attempt(
         &mut self,
         records: &[&JobRecord],
@@ -361,7 +407,7 @@ impl Persister {
         }
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => Writer::connect(&self.settings.database_url)?,
+            None => self.connect()?,
         };
         let outcome = writer.write_told(records, told);
         self.writer = Some(writer);
@@ -379,6 +425,10 @@ fn job_of(entry: &Entry) -> Option<String> {
 fn kind(error: &WriteError) -> &'static str {
     match error {
         WriteError::Schema(_) => "schema",
-        WriteError::Url(_) | WriteError::Unavailable(_) | WriteError::Rejected(_) => "away",
+        WriteError::Url(_)
+        | WriteError::Unavailable(_)
+        | WriteError::Silent(_)
+        | WriteError::Runtime(_)
+        | WriteError::Rejected(_) => "away",
     }
 }

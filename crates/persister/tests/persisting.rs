@@ -229,6 +229,41 @@ fn bad_events_are_set_aside_and_the_others_written() {
 }
 
 #[test]
+fn job_whose_result_can_not_be_written_ends_as_failed() {
+    let site = Site::new();
+    site.sql()
+        .batch_execute("ALTER TABLE predictions ADD CONSTRAINT harmless CHECK (worker <> 'poison')")
+        .unwrap();
+    let mut jobs = site.jobs(3);
+    jobs[0].result.as_mut().unwrap().worker = Some("poison".into());
+    site.accept(&jobs);
+    site.finish(&jobs[..2]);
+    // A worker of somebody else's, that has not read docs/queue.md.
+    let [event, (field, data)] = events::encode(&jobs[2]).unwrap();
+    let data = data.replace("\"outcome\"", "\"income\"");
+    site.end(&jobs[2], &[event, (field, data)]);
+    let persister = site.started("persister");
+    eventually("all jobs have ended", || {
+        site.rows() == (3, 3) && site.pending() == 0 && site.open().is_empty()
+    });
+    let failed = site.sql().query(
+        "SELECT j.id, j.state::text, p.reason FROM jobs j JOIN predictions p ON p.job_id = j.id
+         WHERE p.detail LIKE '%bad events%'",
+        &[],
+    );
+    let mut ids = BTreeSet::new();
+    for row in failed.unwrap() {
+        assert_eq!(row.get::<_, String>(1), "failed");
+        assert_eq!(row.get::<_, String>(2), "analyzer_error");
+        ids.insert(row.get::<_, uuid::Uuid>(0));
+    }
+    assert_eq!(ids, [0, 2].map(|n| jobs[n].job.id.uuid()).into());
+    let bad: usize = site.redis().xlen(names().bad_events()).unwrap();
+    assert_eq!(bad, 2);
+    assert!(persister.exit().is_none());
+}
+
+#[test]
 fn an_event_of_a_job_that_is_anothers_does_not_count() {
     let site = Site::new();
     let mut redis = site.redis();

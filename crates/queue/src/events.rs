@@ -11,7 +11,8 @@ mod stream;
 
 pub use stream::{EventStream, StreamError};
 
-use imgsys_types::{JobRecord, JobResult, clean_name};
+use imgsys_types::{Failure, FailureReason, Job, JobRecord, JobResult, clean_name};
+use serde::Deserialize;
 use std::fmt;
 
 /// The field with the event's kind: `accepted`, `finished` or `failed`.
@@ -45,6 +46,58 @@ pub struct BadEvent {
     pub reason: String,
     /// The field [`DATA`] as it came.
     pub data: Vec<u8>,
+    /// Whether its kind says that it ended a job.
+    ended: bool,
+}
+
+/// What a bad event may still say.
+#[derive(Deserialize)]
+struct Told {
+    job: Job,
+    #[serde(default)]
+    result: Option<ToldResult>,
+}
+
+#[derive(Deserialize)]
+struct ToldResult {
+    #[serde(default)]
+    run: u32,
+}
+
+impl Entry {
+    /// The end, as failed, of the job that this entry has ended, for when what it says can't be
+    /// written. `None` if it has ended none, as far as can be told.
+    #[must_use]
+    pub fn end_instead(&self) -> Option<JobRecord> {
+        // A server tells results apart by when they ended: by that it is the one that it knows.
+        let mut finished_at = None;
+        let (job, run) = match &self.event {
+            Ok(JobRecord { job, result }) => {
+                let result = result.as_ref()?;
+                finished_at = Some(result.finished_at);
+                (job.clone(), result.run)
+            }
+            Err(bad) if bad.ended => {
+                let told: Told = serde_json::from_slice(&bad.data).ok()?;
+                (told.job, told.result.map_or(0, |result| result.run))
+            }
+            Err(_) => return None,
+        };
+        let detail = "its result can't be written into the history: whoever runs the system finds it \
+                      among the bad events";
+        let failure = Failure::new(FailureReason::AnalyzerError, detail);
+        let failed = JobResult::failed(run, failure);
+        Some(JobRecord {
+            job: Job {
+                name: clean_name(&job.name),
+                ..job
+            },
+            result: Some(JobResult {
+                finished_at: finished_at.unwrap_or(failed.finished_at),
+                ..failed
+            }),
+        })
+    }
 }
 
 impl BadEvent {
@@ -52,6 +105,7 @@ impl BadEvent {
         Self {
             reason: reason.to_string(),
             data: data.to_vec(),
+            ended: false,
         }
     }
 }
@@ -88,11 +142,16 @@ pub fn encode(record: &JobRecord) -> Result<[(&'static str, String); 2], serde_j
 /// The event with these fields. Whether it finished or failed is told by its data; the kind only
 /// has to be one that is known, and to agree on whether there is a result.
 pub fn decode(kind: &[u8], data: &[u8]) -> Result<JobRecord, BadEvent> {
-    let record = from_json(data)
-        .map_err(|error| BadEvent::new(format_args!("reading the event's data: {error}"), data))?;
+    let ends = kind == FINISHED.as_bytes() || kind == FAILED.as_bytes();
+    let bad = |reason: fmt::Arguments<'_>| BadEvent {
+        ended: ends,
+        ..BadEvent::new(reason, data)
+    };
+    let record =
+        from_json(data).map_err(|error| bad(format_args!("reading the event's data: {error}")))?;
     let ended = match kind {
         kind if kind == ACCEPTED.as_bytes() => false,
-        kind if kind == FINISHED.as_bytes() || kind == FAILED.as_bytes() => true,
+        _ if ends => true,
         other => {
             let other = String::from_utf8_lossy(other);
             let reason = format_args!("the event is of no known kind: {other:?}");
@@ -102,10 +161,9 @@ pub fn decode(kind: &[u8], data: &[u8]) -> Result<JobRecord, BadEvent> {
     if ended == record.result.is_some() {
         Ok(record)
     } else {
-        Err(BadEvent::new(
-            "an accepted event has no result, any other has one",
-            data,
-        ))
+        Err(bad(format_args!(
+            "an accepted event has no result, any other has one"
+        )))
     }
 }
 
@@ -131,6 +189,39 @@ mod tests {
             let bad = decode(kind.as_bytes(), data.as_bytes()).unwrap_err();
             assert_eq!(bad.data, data.as_bytes());
         }
+    }
+
+    #[test]
+    fn job_that_a_bad_event_ended_can_be_ended_another_way() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        runner
+            .run(&arbitrary::job_record(), |record| {
+                let ends = |event| {
+                    let entry = Entry {
+                        id: "1-0".into(),
+                        event,
+                        told: false,
+                    };
+                    entry.end_instead()
+                };
+                let json = to_json(&record).unwrap();
+                let broken = json.replacen("\"outcome\":", "\"income\":", 1);
+                let bad = decode(FINISHED.as_bytes(), broken.as_bytes()).unwrap_err();
+                let told = [ends(Ok(record.clone())), ends(Err(bad))];
+                for (place, told) in told.into_iter().enumerate() {
+                    let Some(told) = told else {
+                        prop_assert!(place == 0 && record.result.is_none());
+                        continue;
+                    };
+                    prop_assert_eq!(told.job.id, record.job.id);
+                    let run = record.result.as_ref().map_or(0, |result| result.run);
+                    prop_assert_eq!(told.result.unwrap().run, run);
+                }
+                let bad = decode(ACCEPTED.as_bytes(), broken.as_bytes());
+                prop_assert!(bad.err().is_none_or(|bad| ends(Err(bad)).is_none()));
+                Ok(())
+            })
+            .unwrap();
     }
 
     #[test]

@@ -259,6 +259,10 @@ pub struct PersisterConfig {
     #[arg(id = "persister.claim_after", long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     pub claim_after: Duration,
+    /// How long PostgreSQL may take over one transaction before it counts as away
+    #[arg(id = "persister.write_timeout", long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
     /// Address of the HTTP side listener (health, metrics); port 0 takes a free one; empty for none
     #[arg(
         id = "persister.http_listen",

@@ -115,20 +115,21 @@ impl Site {
 
     /// The jobs end.
     pub(crate) fn finish(&self, jobs: &[JobRecord]) {
-        let mut redis = self.redis();
         for job in jobs {
-            let [event, data] = events::encode(job).unwrap();
-            redis::cmd("EVAL")
-                .arg(FINISH)
-                .arg(2)
-                .arg(names().events())
-                .arg(names().open(self.server))
-                .arg(event)
-                .arg(data)
-                .arg(job.job.id.to_string())
-                .exec(&mut redis)
-                .unwrap();
+            self.end(job, &events::encode(job).unwrap());
         }
+    }
+
+    /// A job ends by an entry with these fields.
+    pub(crate) fn end(&self, job: &JobRecord, fields: &[(&str, String)]) {
+        let mut end = redis::cmd("EVAL");
+        end.arg(FINISH).arg(2);
+        end.arg(names().events()).arg(names().open(self.server));
+        for (field, value) in fields {
+            end.arg(field).arg(value);
+        }
+        end.arg(job.job.id.to_string());
+        end.exec(&mut self.redis()).unwrap();
     }
 
     /// Jobs in the database, and predictions.
