@@ -226,21 +226,25 @@ impl Delivery for LeasedDelivery {
         _broker: &dyn Broker,
         eta: Option<DateTime<Utc>>,
     ) -> Result<(), BrokerError> {
-        let Some(Released { task, tags }) = self.shared.leases.end(&self.lease) else {
+        let Some(Released { task, mut tags }) = self.shared.leases.end(&self.lease) else {
             return Ok(());
         };
         let message = incoming::retried(&task.raw, eta.unwrap_or_else(Utc::now))?;
-        let mut call = self.shared.give_back_call(task.level);
-        call.arg("LPUSH").arg(message).arg(&task.id).arg(&tags);
-        let mut backoff = Backoff::redis();
-        while let Err(_noted) = self.shared.link.script::<u64>(&call).await {
-            backoff.wait().await;
+        loop {
+            let mut call = self.shared.give_back_call(task.level);
+            call.arg("LPUSH").arg(&message).arg(&task.id).arg(&tags);
+            let mut backoff = Backoff::redis();
+            while let Err(_noted) = self.shared.link.script::<u64>(&call).await {
+                backoff.wait().await;
+            }
+            // What was put back may have come here again before Redis' answer, which may have been
+            // lost. It is no copy that has shared this one's fate, but the task itself: it is put back
+            // once more, and from now on it is held like any other.
+            tags = self.shared.leases.settled(&self.lease, &tags);
+            if tags.is_empty() {
+                return Ok(());
+            }
         }
-        let late = self.shared.leases.settled(&self.lease, &tags);
-        if !late.is_empty() {
-            self.shared.end(Finish::acknowledge(task.id.clone(), late));
-        }
-        Ok(())
     }
 
     async fn remove(&self) -> Result<(), BrokerError> {
