@@ -54,6 +54,8 @@ const LONGEST_TASK: Duration = Duration::from_secs(24 * 3600);
 
 /// Works until `shutdown`, then drains.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit> {
+    // What is wrong in a word is told before anything is loaded.
+    sources(&config.worker)?;
     let classifier = classifier(&config.worker)?;
     run_with(config, classifier, shutdown).await
 }
@@ -66,8 +68,7 @@ pub async fn run_with(
     shutdown: CancellationToken,
 ) -> Result<(), Exit> {
     let Config { worker, limits, .. } = &config;
-    let sources =
-        Sources::parse(&worker.image_sources).map_err(|error| Exit::Usage(error.to_string()))?;
+    let sources = sources(worker)?;
     let threads = threads(worker);
     let prefetch = match worker.prefetch {
         0 => threads.saturating_mul(PREFETCH_PER_THREAD),
@@ -155,10 +156,14 @@ fn cache(config: &Config, engine: &Engine, metrics: &WorkerMetrics) -> Result<Op
     Ok(Some(cache.context("redis.url")?))
 }
 
+/// Where images may be fetched from.
+fn sources(worker: &WorkerConfig) -> Result<Sources, Exit> {
+    Sources::parse(&worker.image_sources).map_err(|error| Exit::Usage(error.to_string()))
+}
+
 /// What is wrong with the configuration beyond its form. Needs a Tokio runtime.
 fn check(config: &Config) -> Result<(), Exit> {
-    let sources = Sources::parse(&config.worker.image_sources);
-    let sources = sources.map_err(|error| Exit::Usage(error.to_string()))?;
+    let sources = sources(&config.worker)?;
     // Whom the system trusts is the business of the machine on which it will run.
     let known = config.worker.images.ca.is_some();
     client(&config.worker, sources.over_tls() && known)?;
