@@ -69,6 +69,8 @@ class Contract:
                 "visibility_timeout": self.lease,
                 "unacked_restore_interval": self.lease / 3,
                 "unacked_restore_throttle": 1,
+                # Else a worker that is killed while it restores holds up the others for 5 minutes.
+                "unacked_mutex_expire": 5,
                 "global_keyprefix": self.prefix,
             },
             result_backend_transport_options={"global_keyprefix": self.prefix},

@@ -215,10 +215,11 @@ impl Keys {
         self.named("unacked_index")
     }
 
-    /// Kombu's lock around restoring messages whose lease ran out.
+    /// The lock of our workers around taking over messages whose lease ran out. It only saves work,
+    /// so it is not Kombu's (`unacked_mutex`): that one stays for five minutes if its holder is killed.
     #[must_use]
-    pub fn unacked_mutex(&self) -> String {
-        self.named("unacked_mutex")
+    pub fn tending(&self) -> String {
+        self.named("imgsys:tending")
     }
 
     /// Celery's result of a task, and the channel on which it is told.
@@ -281,7 +282,7 @@ mod tests {
             keys.persisted(server),
             keys.unacked(),
             keys.unacked_index(),
-            keys.unacked_mutex(),
+            keys.tending(),
             keys.celery_events("worker.online"),
             keys.celery_control(),
             keys.celery_bindings("reply.celery.pidbox"),

@@ -39,6 +39,25 @@ async fn task_of_a_killed_worker_is_taken_over_and_ends_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lock_that_a_killed_python_worker_leaves_holds_nothing_up() {
+    let redis = Redis::start();
+    let mut doomed = spawn_worker(&redis);
+    dispatch(&redis, &[task(ServerId::generate(), "sleep:700")]).await;
+    let mut c = redis.connection();
+    until("the worker holds it", || {
+        let held: usize = c.hlen(names().unacked()).unwrap();
+        held == 1
+    });
+    // As Kombu takes it, for five minutes.
+    c.set_ex::<_, _, ()>("unacked_mutex", "dead", 300).unwrap();
+    doomed.kill().unwrap();
+    doomed.wait().unwrap();
+    let worker = Worker::start(options(&redis.url(), "one@test"));
+    until("it is done", || redis.ends().len() == 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn long_task_is_not_taken_from_a_living_worker() {
     let redis = Redis::start();
     let server = ServerId::generate();

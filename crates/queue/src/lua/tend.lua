@@ -1,9 +1,9 @@
 -- Shows that a worker is alive, and looks for what dead workers have left.
--- KEYS: unacked, unacked_index, unacked_mutex, the claims, the tending.
--- ARGV: worker, seconds of a lease, the mutex's value, its milliseconds, a pattern that ends the
+-- KEYS: unacked, unacked_index, the lock, the claims, when it was looked last.
+-- ARGV: worker, seconds of a lease, the lock's value, its milliseconds, a pattern that ends the
 --       queue's entries in `unacked`, how many to give at most.
 -- Gives the workers whose claims are stale, and tag after entry of leases that have run out; if
--- there are any, the mutex is taken.
+-- there are any, the lock is taken.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local function stamp(seconds) return string.format('%.6f', seconds) end

@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 /// How many leases are renewed, or restored, in one go.
 const CHUNK: usize = 500;
-/// How long Kombu's mutex may be ours.
-const MUTEX: Duration = Duration::from_secs(5);
+/// How long the lock may be ours.
+const LOCKED: Duration = Duration::from_secs(5);
 /// How many holders have died of a task that is condemned: the two before it ran alone, and one.
 const CONDEMNED_AFTER: u32 = 3;
 
@@ -57,13 +57,13 @@ async fn look_after_the_dead(shared: &Shared) -> RedisResult<()> {
     let token = Uuid::new_v4().to_string();
     let mut look = scripts::TEND.key(shared.keys().unacked());
     look.key(shared.keys().unacked_index())
-        .key(shared.keys().unacked_mutex())
+        .key(shared.keys().tending())
         .key(shared.keys().claims())
         .key(shared.keys().tended())
         .arg(&shared.options.name)
         .arg(shared.options.lease.as_secs_f64())
         .arg(&token)
-        .arg(u64::try_from(MUTEX.as_millis()).unwrap_or(u64::MAX))
+        .arg(u64::try_from(LOCKED.as_millis()).unwrap_or(u64::MAX))
         // Python puts spaces between the parts.
         .arg(format!("\"{}\"%s*%]%s*$", keys::QUEUE))
         .arg(CHUNK);
@@ -83,7 +83,7 @@ async fn look_after_the_dead(shared: &Shared) -> RedisResult<()> {
         return Ok(());
     }
     let restored = restore_all(shared, &lost).await;
-    let mut unlock = scripts::UNLOCK.key(shared.keys().unacked_mutex());
+    let mut unlock = scripts::UNLOCK.key(shared.keys().tending());
     shared.link.script::<()>(unlock.arg(&token)).await?;
     let restored = restored?;
     if restored > 0 {
