@@ -306,8 +306,8 @@ impl Persister {
     }
 
     /// Ends the job of an event that can't be written, as failed, so that nobody waits for it for
-    /// ever; the entry as if it had said so, and whether that stands. `None` if the event ended none, or even this can't be
-    /// written.
+    /// ever; the entry as if it had said so, and whether that stands. `None` if the event ended none,
+    /// or even this can't be written.
     fn end_instead(&mut self, entry: &Entry) -> Result<Option<(Entry, bool)>, Stopped> {
         let Some(record) = entry.end_instead() else {
             return Ok(None);

@@ -1,6 +1,9 @@
 //! A connection's first bytes: TLS or none, as the server is configured.
 
-use crate::shared::{Shared, chain};
+use crate::{
+    session::FAREWELL,
+    shared::{Shared, chain},
+};
 use imgsys_proto::{ServerMessage, message::Goodbye};
 use imgsys_service::{Config, Exit};
 use imgsys_tls::{Identity, ServerFiles, TlsError, fingerprint, stream};
@@ -16,9 +19,6 @@ use tracing::{error, info};
 
 /// How often the certificate's files are looked at.
 const FOLLOW: Duration = Duration::from_secs(1);
-
-/// How long a client that speaks no TLS may take to hear of it.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A connection that is ready for frames.
 pub(crate) struct Entered {
