@@ -44,7 +44,11 @@ in
     services.imgsys.database.createLocally = true;
     services.postgresql = {
       enableTCPIP = true;
-      authentication = "host imgsys imgsys 192.168.1.0/24 trust";
+      # The test driver gives machines addresses of both kinds.
+      authentication = ''
+        host imgsys imgsys 192.168.1.0/24 trust
+        host imgsys imgsys 2001:db8:1::/64 trust
+      '';
     };
     networking.firewall.allowedTCPPorts = [ 5432 ];
   };
