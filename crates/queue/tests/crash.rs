@@ -2,11 +2,16 @@
 
 mod common;
 
-use common::{Redis, Worker, dispatch, names, options, reason, spawn_worker, task, tasks, until};
+use common::{
+    Redis, Worker, dispatch, names, options, reason, spawn_worker, task, tasks, thief::Thief, until,
+};
 use imgsys_queue::{Producer, keys};
 use imgsys_types::ServerId;
 use redis::Commands;
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 /// The worker that other tests start as a process of its own.
 #[test]
@@ -233,6 +238,33 @@ async fn task_that_waits_for_its_time_is_not_to_blame_for_a_dead_worker() {
     assert_eq!(redis.ends()[0].result.as_ref().unwrap().attempts, 1);
     worker.stop().await;
     until("nothing is left", || redis.is_clear());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_that_comes_back_before_the_answer_to_its_retry_is_kept() {
+    let redis = Redis::start();
+    // So the script that puts a task back is called; of all others none has such an argument.
+    let thief = Thief::before(&redis.socket(), b"\r\nLPUSH\r\n");
+    let worker = Worker::start(options(&thief.url(), "one@test"));
+    dispatch(&redis, &[task(ServerId::generate(), "away:1")]).await;
+    let mut c = redis.connection();
+    let mut first_seen = HashMap::new();
+    until("the worker holds what it put back", || {
+        let held: HashMap<String, String> = c.hgetall(names().unacked()).unwrap();
+        let again = held
+            .into_iter()
+            .find(|(_, entry)| entry.contains("\"retries\":1"));
+        let Some((tag, _)) = again else { return false };
+        let renewed: Option<f64> = c.zscore(names().unacked_index(), &tag).unwrap();
+        let renewed = renewed.unwrap_or_default();
+        // Only a lease that the worker knows of is renewed.
+        renewed > *first_seen.entry(tag).or_insert(renewed)
+    });
+    thief.reform();
+    until("it is done", || redis.ends().len() == 1);
+    assert_eq!(redis.ends()[0].result.as_ref().unwrap().attempts, 2);
+    until("nothing is left", || redis.is_clear());
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

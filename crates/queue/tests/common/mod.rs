@@ -13,6 +13,7 @@
 )]
 
 pub mod celery;
+pub mod thief;
 
 use async_trait::async_trait;
 use imgsys_queue::{
@@ -28,6 +29,7 @@ use imgsys_types::{
 use redis::{Commands, Connection, cmd};
 use std::{
     collections::HashMap,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -84,7 +86,11 @@ impl Redis {
     }
 
     pub fn url(&self) -> String {
-        format!("unix://{}/socket", self.dir.path().display())
+        format!("unix://{}", self.socket().display())
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
     }
 
     pub fn connection(&self) -> Connection {
