@@ -211,7 +211,7 @@ impl Session {
         self.pending.clear();
         self.ready
             .retain(|action| matches!(action, Action::Report(_)));
-        let touched: Vec<JobId> = self
+        let mut touched: Vec<JobId> = self
             .entries
             .iter()
             .filter(|(_, entry)| {
@@ -222,6 +222,8 @@ impl Session {
             })
             .map(|(job, _)| *job)
             .collect();
+        // In the order in which they came.
+        touched.sort_unstable();
         for job in touched {
             let Some(entry) = self.entries.get_mut(&job) else {
                 continue;
