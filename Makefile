@@ -8,7 +8,7 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/debug
 ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build model model-check demo up test lint faults chaos bench-latency bench-analysis bench-similar fuzz completions interop e2e nix-check fmt install install-units install-cli-docs docs clean
+.PHONY: help setup build model model-check demo up test lint faults faults-setup chaos bench-latency bench-analysis bench-similar fuzz completions interop e2e nix-check fmt install install-units install-cli-docs docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,11 +54,14 @@ lint: setup ## Check format, lints, documentation and the length of files
 		echo "skipped: cargo-deny, which is not installed; it would check licences, bans and sources"; \
 	fi
 
-faults: build ## Break everything that can break, under load, and check that nothing is lost (CASE=… for one)
+faults: faults-setup build ## Break everything that can break, under load, and check that nothing is lost (CASE=… for one)
 	@bench/peer/run >/dev/null || true # made ready here: the cases have a network of their own
 	$(BIN)/imgsys-faults run $(CASE) --peer bench/peer/run --report $(or $(CARGO_TARGET_DIR),target)/faults/report.json
 
-chaos: build ## Random faults for DURATION=300 seconds, of SEED=…, or others each time
+faults-setup:
+	@scripts/setup faults
+
+chaos: faults-setup build ## Random faults for DURATION=300 seconds, of SEED=…, or others each time
 	$(BIN)/imgsys-faults chaos $(if $(SEED),--seed $(SEED)) --duration $(if $(filter file,$(origin DURATION)),300,$(DURATION)) \
 		--report $(or $(CARGO_TARGET_DIR),target)/faults/chaos.json
 

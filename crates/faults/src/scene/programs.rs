@@ -29,6 +29,7 @@ pub fn faketime() -> anyhow::Result<PathBuf> {
     let found = folders
         .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
         .find(|library| library.exists());
-    found
-        .ok_or_else(|| Skipped("faketime is not installed: apt-get install faketime".into()).into())
+    found.ok_or_else(|| {
+        Skipped("faketime is not installed: apt-get install libfaketime".into()).into()
+    })
 }
