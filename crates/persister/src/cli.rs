@@ -1,6 +1,6 @@
 //! The command line of `imgsys-persister`.
 
-use crate::Settings;
+use crate::{Settings, thread};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use imgsys_history::{ConnectError, MigrateError, WriteError};
@@ -57,8 +57,9 @@ pub async fn start(cli: Cli, config: Config, shutdown: CancellationToken) -> Res
         Command::Run => crate::run(settings, shutdown).await.map_err(exit),
         Command::Migrate => {
             let migrate = move || migrate(&settings.database_url);
-            let done = tokio::task::spawn_blocking(migrate).await;
-            Ok(done.context("migrating")??)
+            let done = thread::run(&shutdown, migrate).await.context("migrating")?;
+            done.context("stopped before the schema was up to date")?
+                .map_err(Exit::Failed)
         }
     }
 }

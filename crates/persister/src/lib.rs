@@ -6,6 +6,7 @@
 //! | `persister` | the loop: read a batch, write it, settle it |
 //! | `metrics` | what is counted, and whether Redis and PostgreSQL are there |
 //! | `outage` | waiting for Redis or PostgreSQL, and saying so |
+//! | `thread` | a thread for what blocks, which no silent PostgreSQL keeps from its end |
 //!
 //! An event is settled only once its row is committed, and is claimed by another persister if this
 //! one dies before; writing it twice changes nothing. So every event ends in the history, whenever
@@ -15,6 +16,7 @@ pub mod cli;
 mod metrics;
 mod outage;
 mod persister;
+mod thread;
 
 pub use persister::Settings;
 
@@ -24,19 +26,25 @@ use imgsys_service::Config;
 use metrics::{PersisterMetrics, PersisterProbe};
 use persister::Persister;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-/// Persists until `shutdown` is cancelled; then the batch at hand is finished. Fails only if a URL
-/// makes no sense, or the schema is one that waiting does not change.
+/// Persists until `shutdown` is cancelled; then the batch at hand is finished, unless that takes
+/// longer than two seconds. Fails only if a URL makes no sense, or the schema is one that waiting
+/// does not change.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = PersisterMetrics::new()?;
     let probe = PersisterProbe {
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
     };
-    let persister = Persister::new(settings.clone(), metrics.clone(), shutdown)?;
+    let persister = Persister::new(settings.clone(), metrics.clone(), shutdown.clone())?;
     imgsys_service::http::start(&settings.http_listen, metrics.all(), probe).await?;
-    // Both of its crates block, so it has a thread of its own.
-    tokio::task::spawn_blocking(|| persister.run()).await?
+    // Both of its crates block.
+    let ended = thread::run(&shutdown, || persister.run()).await?;
+    ended.unwrap_or_else(|| {
+        warn!("ends without waiting any longer: what is not written stays in Redis");
+        Ok(())
+    })
 }
 
 /// What is wrong with the configuration beyond its form.

@@ -6,6 +6,7 @@ mod support;
 
 use assert_cmd::Command;
 use predicates::str::{contains, starts_with};
+use std::{os::unix::net::UnixListener, process, time::Duration};
 use support::{Site, eventually};
 
 fn persister() -> Command {
@@ -86,17 +87,54 @@ fn a_signal_ends_it_well_whatever_is_down() {
             site.postgres.stop();
         }
         let service = site.started(name);
-        let pid = service.pid().unwrap().to_string();
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .assert()
-            .success();
-        let status = service.wait(std::time::Duration::from_secs(20)).unwrap();
+        service.ask_to_stop();
+        let status = service.wait(Duration::from_secs(20)).unwrap();
         assert!(
             status.success(),
             "{name}: {status}\n{}",
             service.last_lines().join("\n")
         );
+    }
+}
+
+#[test]
+fn a_signal_ends_it_in_a_transaction_that_postgresql_does_not_answer() {
+    let site = Site::new();
+    let service = site.started("persister");
+    let jobs = site.jobs(20);
+    site.postgres.pause().unwrap();
+    site.accept(&jobs);
+    site.finish(&jobs);
+    eventually("it holds events", || site.pending() > 0);
+    service.ask_to_stop();
+    // Sooner than it gives up the transaction.
+    let status = service.wait(Duration::from_secs(20)).unwrap();
+    assert!(status.success(), "{}", service.last_lines().join("\n"));
+    assert!(site.pending() > 0);
+    site.postgres.resume();
+    let _again = site.started("again");
+    site.await_rows(&jobs);
+}
+
+#[test]
+fn a_signal_ends_it_while_a_silent_postgresql_is_connected_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let silent = UnixListener::bind(dir.path().join(".s.PGSQL.5432")).unwrap();
+    let url = format!("host='{}' user=imgsys dbname=imgsys", dir.path().display());
+    for (arguments, code) in [(["--migrate", "run"], 0), (["--batch=1", "migrate"], 1)] {
+        let mut child = process::Command::new(env!("CARGO_BIN_EXE_imgsys-persister"))
+            .args(["--http-listen", "", "--redis-url", "unix:///nowhere"])
+            .args(["--database-url", &url])
+            .args(arguments)
+            .spawn()
+            .unwrap();
+        let _connection = silent.accept().unwrap();
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .assert()
+            .success();
+        eventually("it ends", || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(code));
     }
 }
 
