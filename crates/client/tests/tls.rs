@@ -227,6 +227,7 @@ fn server_that_is_not_the_right_one_is_refused() {
         .assert()
         .code(4)
         .stderr(contains("over TLS only: write tls://"));
+    assert_eq!(failures(&stack, "plain"), 1);
     let plain = Stack::builder().workers(0).start().unwrap();
     client(&plain, &["--ca", pki.ca()])
         .arg("status")
@@ -267,6 +268,19 @@ fn server_that_is_not_the_right_one_is_refused() {
         .code(0);
 }
 
+/// How many connections got no further than TLS, for this reason.
+fn failures(stack: &Stack, reason: &str) -> u64 {
+    let mut side = TcpStream::connect(stack.http_address().unwrap()).unwrap();
+    side.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut metrics = String::new();
+    side.read_to_string(&mut metrics).unwrap();
+    let series = format!("imgsys_tls_failures_total{{reason=\"{reason}\"}} ");
+    let mut lines = metrics.lines();
+    let count = lines.find_map(|line| line.strip_prefix(&series)).unwrap();
+    count.parse().unwrap()
+}
+
 /// Connections on which nobody says a word of TLS.
 fn silent(stack: &Stack, count: usize) -> Vec<TcpStream> {
     let connect = |_| {
@@ -298,6 +312,8 @@ fn nobody_has_long_for_tls_and_all_who_try_are_counted() {
     for mut stream in held {
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
+    assert!(failures(&stack, "late") >= 2);
+    assert_eq!(failures(&stack, "plain"), 0);
     client(&stack, &["--ca", pki.ca(), "status"])
         .assert()
         .code(0);
@@ -340,6 +356,9 @@ fn server_may_want_certificates_of_all() {
     with(Some(&stranger))
         .code(3)
         .stderr(contains("it does not accept our certificate"));
+    eventually("both are counted", || {
+        (failures(&stack, "refused") == 2).then_some(())
+    });
     let half = client(&stack, &["--ca", pki.ca(), "--key"])
         .arg(&mine.key)
         .arg("status")

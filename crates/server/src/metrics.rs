@@ -1,6 +1,6 @@
 //! What the server counts, and how it is with the parts it needs.
 
-use crate::shared::Shared;
+use crate::{shared::Shared, tls::Obstacle};
 use imgsys_service::{
     http::{LOOK, Probe, Readiness},
     metrics::{By, Gauge, Histogram, IntCounter, IntGauge, Metrics, MetricsError, set},
@@ -76,6 +76,7 @@ pub(crate) struct ServerMetrics {
     duplicates: IntCounter,
     pub(crate) goodbyes: By<ErrorCode, IntCounter>,
     pub(crate) connected: IntCounter,
+    pub(crate) tls_failures: By<Obstacle, IntCounter>,
     /// By reason; `None` is done.
     jobs: By<Option<FailureReason>, IntCounter>,
     retries: IntCounter,
@@ -136,6 +137,14 @@ impl ServerMetrics {
                 codes(),
             )?,
             connected: all.counter("imgsys_connections_total", "Connections that were accepted")?,
+            tls_failures: all.counters_by(
+                "imgsys_tls_failures_total",
+                "Connections that got no further than TLS: plain (no TLS was spoken), late (not there \
+                 within limits.handshake), refused (one side's TLS or certificate was not taken by \
+                 the other), closed",
+                ("reason", Obstacle::name),
+                Obstacle::ALL,
+            )?,
             jobs: all.counters_by(
                 "imgsys_jobs_total",
                 "Jobs that ended: done, or the reason for which they failed",

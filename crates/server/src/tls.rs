@@ -28,6 +28,36 @@ pub(crate) struct Entered {
     pub(crate) certificate: Option<Digest>,
 }
 
+/// Why a connection did not get as far as its first frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Obstacle {
+    /// It speaks no TLS.
+    Plain,
+    /// Its time was over.
+    Late,
+    /// Either side did not take the other's TLS: versions, certificates.
+    Refused,
+    /// It was closed.
+    Closed,
+}
+
+impl Obstacle {
+    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Late, Self::Refused, Self::Closed];
+
+    pub(crate) fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
+    fn of(problem: &io::Error) -> Self {
+        match problem.kind() {
+            io::ErrorKind::TimedOut => Self::Late,
+            // What is not as TLS has it, or as we do.
+            io::ErrorKind::InvalidData => Self::Refused,
+            _ => Self::Closed,
+        }
+    }
+}
+
 /// Reads the server's certificate, if it has one.
 pub(crate) fn open(config: &Config) -> Result<Option<Arc<Identity>>, Exit> {
     let tls = &config.server.tls;
@@ -81,13 +111,28 @@ pub(crate) async fn enter(
             certificate: None,
         });
     };
-    let mut first = [0];
-    timeout_at(deadline, tcp.peek(&mut first)).await??;
+    let counted = |obstacle| shared.metrics.tls_failures.add(&obstacle, 1);
+    let failed = |problem: &io::Error| counted(Obstacle::of(problem));
+    let first = first_byte(&tcp, deadline).await.inspect_err(failed)?;
     // A frame begins with its head's length, which is below 2^24; TLS with another byte.
-    if first == [0] {
+    if first == 0 {
+        counted(Obstacle::Plain);
         say_tls(shared, tcp).await?;
         return Err(io::Error::other("it speaks no TLS"));
     }
+    begin(identity, tcp, deadline).await.inspect_err(failed)
+}
+
+async fn first_byte(tcp: &TcpStream, deadline: Instant) -> io::Result<u8> {
+    let mut first = [0];
+    let read = timeout_at(deadline, tcp.peek(&mut first)).await??;
+    if read == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(first[0])
+}
+
+async fn begin(identity: &Identity, tcp: TcpStream, deadline: Instant) -> io::Result<Entered> {
     let accepting = stream::accept(identity.acceptor(), tcp);
     let (read, write, certificate) = timeout_at(deadline, accepting).await??;
     Ok(Entered {
