@@ -7,8 +7,9 @@ use tokio_postgres::Config;
 
 /// How long an address may take to answer, unless the connection string says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// After how long without an answer a peer on another machine counts as gone.
-const PEER_TIMEOUT: Duration = Duration::from_secs(15);
+/// After how long without a word from its machine a peer counts as gone. One that takes its time
+/// over a statement is not: its machine acknowledges what it was sent.
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

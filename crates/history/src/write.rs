@@ -88,12 +88,16 @@ const GIVE_WAY: &str = "
 /// What is settled once a batch is told as written must be on PostgreSQL's disk; and a plan made
 /// while the tables were small must not be kept. Between the statements of a transaction nothing is
 /// waited for: one that is idle for long is of a persister that is gone without a word, and holds up
-/// all others that have the same jobs.
+/// all others that have the same jobs. So does a statement of one that is gone.
 const SESSION: &str = "
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off';
     SET plan_cache_mode = force_custom_plan;
-    SET idle_in_transaction_session_timeout = '15s';
+    SET idle_in_transaction_session_timeout = '5s';
+    SET tcp_user_timeout = '5s';
+    SET tcp_keepalives_idle = 5;
+    SET tcp_keepalives_interval = 1;
+    SET tcp_keepalives_count = 3;
     SET client_min_messages = warning";
 
 /// Why a batch could not be written. Nothing of it is.

@@ -11,8 +11,9 @@ use redis::{
 };
 use std::{fmt, path::PathBuf, time::Duration};
 
-/// A peer that is silent for so long is asked whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+/// A peer that is silent for so long is asked whether it is still there; one whose machine says
+/// nothing for so long to what it was sent is gone. A Redis that is merely busy is neither.
+const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// Why a connection string makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -169,7 +170,7 @@ fn tcp() -> TcpSettings {
     TcpSettings::default()
         .set_nodelay(true)
         .set_keepalive(keepalive)
-        .set_user_timeout(KEEPALIVE * 2)
+        .set_user_timeout(KEEPALIVE)
 }
 
 impl Parameters {

@@ -10,9 +10,9 @@ use std::{io, time::Duration};
 use tokio::time::timeout;
 
 /// How long the connection may be silent before it is asked whether it is still there.
-pub(crate) const SILENCE: Duration = Duration::from_secs(15);
+pub(crate) const SILENCE: Duration = Duration::from_secs(2);
 /// How long subscribing and the answer to a ping may take.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// A connection that listens.
 pub(crate) struct Subscription {

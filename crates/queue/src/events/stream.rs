@@ -140,11 +140,17 @@ impl EventStream {
         count: usize,
         block: Duration,
     ) -> Result<Vec<Entry>, StreamError> {
+        let block = block.min(MAX_BLOCK);
+        // No longer than it has to be: the connection may be dead, and not know it.
+        let patience = self
+            .connection(doing)?
+            .set_read_timeout(Some(block + PATIENCE));
+        patience.map_err(|error| unavailable(doing, error))?;
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(keys::GROUP).arg(&self.consumer);
         read.arg("COUNT").arg(count);
         if !block.is_zero() {
-            read.arg("BLOCK").arg(millis(block.min(MAX_BLOCK)).max(1));
+            read.arg("BLOCK").arg(millis(block).max(1));
         }
         read.arg("STREAMS").arg(self.keys.events()).arg(after);
         let reply = self.ask_group(doing, &read)?;
@@ -366,7 +372,7 @@ impl StreamError {
 
 fn connect(client: &Client) -> RedisResult<Connection> {
     let connection = client.get_connection_with_timeout(PATIENCE)?;
-    connection.set_read_timeout(Some(MAX_BLOCK + PATIENCE))?;
+    connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
     Ok(connection)
 }
