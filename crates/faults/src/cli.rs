@@ -6,7 +6,7 @@ use crate::{
     chaos,
     peer::Peer,
     report::{self, HEADER, Report},
-    run,
+    series::Series,
 };
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
@@ -91,21 +91,14 @@ pub fn run(cli: &Cli) -> ExitCode {
 
 impl Run {
     fn run(&self) -> anyhow::Result<bool> {
-        let folder = self.report.parent().map(PathBuf::from).unwrap_or_default();
         let cases = self.chosen()?;
         let peer = self.peer.as_deref().and_then(Peer::find);
-        println!("{HEADER}");
         let start = Instant::now();
-        let mut reports = Vec::new();
-        for case in cases {
-            let mut report = run::run(case, self.seed, &folder);
-            run::hold_to_time(case, &mut report);
-            report.peer_lost = peer.as_ref().and_then(|peer| peer.lost(case.name));
+        let reports = Series::new(&cases, self.seed, &self.report, peer.as_ref()).run()?;
+        println!("{HEADER}");
+        for report in &reports {
             println!("{}", report.row());
-            tell(&report);
-            reports.push(report);
-            // A run that is interrupted has its results too.
-            write(&self.report, &reports)?;
+            tell(report);
         }
         let well = reports.iter().filter(|report| report.is_well()).count();
         let skipped = reports.iter().filter(|report| report.skipped.is_some());

@@ -14,6 +14,7 @@
 //! | [`link`], [`disk`] | connections that can be made to hang, disks that can be filled |
 //! | [`cases`] | the table of faults, a small function each |
 //! | [`run`] | a case from its beginning to its verdict |
+//! | [`series`] | many cases, two at a time |
 //! | [`chaos`] | random faults, one after another |
 //! | [`peer`] | the Python system, broken in the same way |
 //! | [`report`] | the table on the terminal, and `report.json` |
@@ -38,3 +39,4 @@ pub mod peer;
 pub mod report;
 pub mod run;
 pub mod scene;
+pub mod series;

@@ -1,6 +1,10 @@
 //! Several of a kind, poison, large numbers, everything at once.
 
-use super::{Mark, client::files, persister::Barrier};
+use super::{
+    How, Mark,
+    client::files,
+    persister::{self, Barrier},
+};
 use crate::{
     images::sample,
     ledger::End,
@@ -20,15 +24,16 @@ pub const POISON: u32 = 13;
 
 pub(super) fn two_servers(stage: &mut Stage) -> anyhow::Result<()> {
     stage.second_server = true;
+    stage.set("server.drain", "1s");
     Ok(())
 }
 
-pub(super) fn server_killed(scene: &Scene) -> anyhow::Result<Mark> {
+pub(super) fn server_ends(scene: &Scene, how: How) -> anyhow::Result<Mark> {
     let mut back = Instant::now();
     for _ in 0..2 {
         scene.await_answers(30)?;
         let second = scene.more("server-2")?;
-        second.kill();
+        how.end(second);
         // The clients of the other go on.
         scene.await_answers(30)?;
         second.start()?;
@@ -42,13 +47,12 @@ pub(super) fn two_persisters(stage: &mut Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn persister_killed(scene: &Scene) -> anyhow::Result<Mark> {
+pub(super) fn persister_ends(scene: &Scene, how: How) -> anyhow::Result<Mark> {
     scene.await_answers(20)?;
     let mut barrier = Barrier::raise(scene)?;
     barrier.await_held_up(2)?;
     let second = scene.more("persister-2")?;
-    second.kill();
-    barrier.release()?;
+    persister::end(second, how, || barrier.release())?;
     let took = scene.await_rows()?;
     second.start()?;
     Ok(Mark::Took(took))

@@ -43,7 +43,7 @@ impl Barrier {
 }
 
 /// Ends it while something keeps it; `let_go` ends that.
-fn end(
+pub(super) fn end(
     persister: &Service,
     how: How,
     let_go: impl FnOnce() -> anyhow::Result<()>,

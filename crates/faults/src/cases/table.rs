@@ -355,16 +355,28 @@ pub const CASES: &[Case] = &[
     )
     .in_chaos(),
     case(
-        "two-servers",
+        "two-servers-kill9",
         "two servers on one Redis, one of them killed",
         many::two_servers,
-        many::server_killed,
+        |s| many::server_ends(s, Kill),
     ),
     case(
-        "two-persisters",
+        "two-servers-term",
+        "two servers on one Redis, one of them stopped",
+        many::two_servers,
+        |s| many::server_ends(s, Term),
+    ),
+    case(
+        "two-persisters-kill9",
         "two persisters, one of them killed within a transaction",
         many::two_persisters,
-        many::persister_killed,
+        |s| many::persister_ends(s, Kill),
+    ),
+    case(
+        "two-persisters-term",
+        "two persisters, one of them stopped within a transaction",
+        many::two_persisters,
+        |s| many::persister_ends(s, Term),
     ),
     case(
         "poison",
