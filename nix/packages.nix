@@ -54,8 +54,8 @@ let
       '';
       postInstall = ''
         make install-units install-cli-docs PREFIX=$out CLI_DOCS=doc-cli
-        # What breaks the system, for tests, is no part of it.
-        rm $out/bin/imgsys-faults $out/bin/imgsys-poisoned-worker
+        # What breaks and measures the system is no part of it.
+        rm $out/bin/imgsys-bench $out/bin/imgsys-faults $out/bin/imgsys-poisoned-worker
       '';
       meta = common.meta // {
         mainProgram = "imgsys";

@@ -45,19 +45,29 @@ def until(what, is_so, seconds=60):
 
 
 class Stack:
-    def __init__(self):
+    """`pause` is how long an analysis takes; with `sockets` Redis and PostgreSQL are reached over
+    sockets in the directory rather than over TCP."""
+
+    def __init__(self, acks_late=True, fsync=True, pause=0.005, sockets=False):
+        self.fsync = fsync
         self.dir = tempfile.mkdtemp(prefix="imgsys-peer-")
         os.chmod(self.dir, 0o755)
         self.ports = {name: free_port() for name in ("redis", "postgres", "server")}
         self.processes = {}
-        broker = f"redis://127.0.0.1:{self.ports['redis']}/0"
-        database = f"postgresql+psycopg://postgres@127.0.0.1:{self.ports['postgres']}/images"
+        port = self.ports["postgres"]
+        if sockets:
+            broker = f"unix://{self.dir}/redis/redis.sock"
+            folder = f"{self.dir}/postgres"
+            database = f"postgresql+psycopg://postgres@/images?host={folder}&port={port}"
+        else:
+            broker = f"redis://127.0.0.1:{self.ports['redis']}/0"
+            database = f"postgresql+psycopg://postgres@127.0.0.1:{port}/images"
         self.env = dict(
             os.environ,
             REDIS_URL=broker,
             DATABASE_URL=database,
-            ACKS_LATE="1",
-            SIM_SLEEP="0.005",
+            ACKS_LATE="1" if acks_late else "0",
+            SIM_SLEEP=str(pause),
             VISIBILITY=str(VISIBILITY),
             PYTHONPATH=HERE,
         )
@@ -100,6 +110,7 @@ class Stack:
         os.makedirs(folder, exist_ok=True)
         port = str(self.ports["redis"])
         command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", folder]
+        command += ["--unixsocket", os.path.join(folder, "redis.sock")]
         self.start("redis", command + ["--appendonly", "yes", "--save", ""])
         until("Redis", lambda: self.redis().ping())
 
@@ -120,7 +131,8 @@ class Stack:
         images = os.path.join(self.dir, "images")
         port = str(self.ports["server"])
         command = [sys.executable, os.path.join(HERE, "server.py")]
-        self.start("server", command + ["--port", port, "--images", images, "--fsync"])
+        command += ["--port", port, "--images", images]
+        self.start("server", command + (["--fsync"] if self.fsync else []))
         address = ("127.0.0.1", self.ports["server"])
         until("the server", lambda: socket.create_connection(address, 1).close() or True)
 

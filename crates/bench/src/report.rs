@@ -1,0 +1,208 @@
+//! What came out: rows that are held against what is demanded, and the runs behind them.
+
+mod text;
+
+pub use text::markdown;
+
+use crate::{limits::Limit, stats::median};
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// A row of the table that users choose by.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Row {
+    /// What is measured.
+    pub name: String,
+    /// Of what kind `ours` and `peer` are.
+    pub unit: String,
+    /// What it is here.
+    pub ours: f64,
+    /// What it is with the peer, if it was there and does such a thing.
+    pub peer: Option<f64>,
+    /// So many times better than the peer, than our own other figure, or than the bound that the name
+    /// tells.
+    pub ratio: Option<f64>,
+    /// What the ratio has to be at least.
+    pub least: f64,
+    /// Whether it is; null if there is no ratio.
+    pub holds: Option<bool>,
+}
+
+impl Row {
+    /// Compared with the peer, where more is better.
+    #[must_use]
+    pub fn more(name: &str, unit: &str, ours: f64, peer: Option<f64>, least: f64) -> Self {
+        let ratio = peer.map(|peer| ours / peer);
+        Self::new(name, unit, (ours, peer, ratio), least)
+    }
+
+    /// Compared with the peer, where less is better.
+    #[must_use]
+    pub fn less(name: &str, unit: &str, ours: f64, peer: Option<f64>, least: f64) -> Self {
+        let ratio = peer.map(|peer| peer / ours);
+        Self::new(name, unit, (ours, peer, ratio), least)
+    }
+
+    /// Compared with our own figure, where more is better.
+    #[must_use]
+    pub fn against(name: &str, unit: &str, ours: f64, base: f64, least: f64) -> Self {
+        Self::new(name, unit, (ours, None, Some(ours / base)), least)
+    }
+
+    /// May be so much at most.
+    #[must_use]
+    pub fn at_most(name: &str, unit: &str, ours: f64, bound: f64) -> Self {
+        Self::new(name, unit, (ours, None, Some(bound / ours)), 1.0)
+    }
+
+    /// Must be so much at least.
+    #[must_use]
+    pub fn at_least(name: &str, unit: &str, ours: f64, bound: f64) -> Self {
+        Self::new(name, unit, (ours, None, Some(ours / bound)), 1.0)
+    }
+
+    fn new(
+        name: &str,
+        unit: &str,
+        (ours, peer, ratio): (f64, Option<f64>, Option<f64>),
+        least: f64,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            unit: unit.into(),
+            ours,
+            peer,
+            ratio,
+            least,
+            holds: ratio.map(|ratio| ratio >= least),
+        }
+    }
+}
+
+/// One load on one system.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    /// Which load.
+    pub cell: String,
+    /// Which system.
+    pub system: String,
+    /// The first repetition is 1.
+    pub repetition: usize,
+    /// Images whose result came.
+    pub images: u64,
+    /// Images a second.
+    pub images_per_s: f64,
+    /// Milliseconds from submit to result.
+    pub p50_ms: f64,
+    /// The same for 95 in a hundred.
+    pub p95_ms: f64,
+    /// The same for 99 in a hundred.
+    pub p99_ms: f64,
+    /// Microseconds of processor time an image, by part, until all was in the database.
+    pub cpu_us: BTreeMap<String, f64>,
+    /// All parts together.
+    pub cpu_us_all: f64,
+    /// What the load itself took, an image.
+    pub load_cpu_us: f64,
+    /// Seconds from the last result until all was in the database.
+    pub drain_s: f64,
+    /// Cores that others on this machine took meanwhile.
+    pub others_cores: f64,
+}
+
+/// Another figure of a system or of the machine, in words.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fact {
+    /// The group of rows to which it belongs.
+    pub group: String,
+    /// All of it.
+    pub text: String,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// On what it was measured.
+    pub machine: String,
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// The loads.
+    pub runs: Vec<Run>,
+    /// What the machine can do.
+    pub limits: Vec<Limit>,
+    /// What else was seen.
+    pub facts: Vec<Fact>,
+}
+
+/// The whole report, from which the others are made.
+const RAW: &str = "raw.json";
+
+impl Report {
+    /// The report of an earlier run in this folder, or an empty one.
+    #[must_use]
+    pub fn earlier(folder: &Path) -> Self {
+        let text = fs::read_to_string(folder.join(RAW)).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Puts a row in, in place of an earlier one of that name.
+    pub fn put(&mut self, row: Row) {
+        match self.rows.iter_mut().find(|known| known.name == row.name) {
+            Some(known) => *known = row,
+            None => self.rows.push(row),
+        }
+    }
+
+    /// The runs of this load on this system.
+    pub fn runs<'a>(&'a self, cell: &'a str, system: &'a str) -> impl Iterator<Item = &'a Run> {
+        let runs = self.runs.iter();
+        runs.filter(move |run| run.cell == cell && run.system == system)
+    }
+
+    /// The median of a figure of these runs, if there are any.
+    #[must_use]
+    pub fn median(&self, cell: &str, system: &str, figure: impl Fn(&Run) -> f64) -> Option<f64> {
+        median(self.runs(cell, system).map(figure))
+    }
+
+    /// Writes `report.md`, `report.json` with the rows and the runs, and all of it.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        let write = |name: &str, text: String| {
+            let file = folder.join(name);
+            fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+        };
+        write(RAW, serde_json::to_string_pretty(self)? + "\n")?;
+        write(
+            "report.json",
+            serde_json::to_string_pretty(&self.rows)? + "\n",
+        )?;
+        write("report.md", markdown(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_says_how_many_times_better_it_is() {
+        let row = Row::less("CPU", "ms", 2.0, Some(30.0), 12.0);
+        assert_eq!((row.ratio, row.holds), (Some(15.0), Some(true)));
+        let row = Row::more("images/s", "1/s", 20.0, Some(10.0), 12.0);
+        assert_eq!((row.ratio, row.holds), (Some(2.0), Some(false)));
+        assert_eq!(Row::at_most("memory", "MB", 2.0, 1.0).holds, Some(false));
+        assert_eq!(Row::more("alone", "1/s", 20.0, None, 12.0).holds, None);
+    }
+
+    #[test]
+    fn a_row_takes_the_place_of_the_earlier_one() {
+        let mut report = Report::default();
+        for ours in [1.0, 2.0] {
+            report.put(Row::at_most("memory", "MB", ours, 3.0));
+        }
+        assert_eq!(report.rows.len(), 1);
+        assert_eq!(report.rows[0].ratio, Some(1.5));
+    }
+}
