@@ -8,7 +8,7 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/debug
 ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build model model-check demo up test lint faults faults-setup chaos bench-latency bench-analysis bench-similar fuzz completions interop e2e nix-check fmt install install-units install-cli-docs docs clean
+.PHONY: help setup build model model-check demo up test lint faults faults-setup chaos bench bench-quick bench-latency bench-analysis bench-similar fuzz completions interop e2e nix-check fmt install install-units install-cli-docs docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,18 @@ faults-setup:
 chaos: faults-setup build ## Random faults for DURATION=300 seconds, of SEED=…, or others each time
 	$(BIN)/imgsys-faults chaos $(if $(SEED),--seed $(SEED)) --duration $(if $(filter file,$(origin DURATION)),300,$(DURATION)) \
 		--report $(or $(CARGO_TARGET_DIR),target)/faults/chaos.json
+
+# What is measured is built as it is installed.
+RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
+BENCH = $(RELEASE)/imgsys-bench run --peer bench/peer/run --report $(or $(CARGO_TARGET_DIR),target)/bench
+
+bench: setup ## Measure the system beside the Python one and the machine's limits (ROW=… for some rows)
+	$(CARGO) build --release -p imgsys-server -p imgsys-worker -p imgsys-persister -p imgsys-bench
+	$(BENCH) $(ROW)
+
+bench-quick: setup ## The same in less than three minutes: fewer rows, fewer repetitions
+	$(CARGO) build --release -p imgsys-server -p imgsys-worker -p imgsys-persister -p imgsys-bench
+	$(BENCH) --quick
 
 bench-latency: build ## Measure an image's way on an idle system, alone and beside 5 000 idle connections
 	$(CARGO) bench --profile dev -p imgsys-server --bench idle_latency

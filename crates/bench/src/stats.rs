@@ -19,7 +19,8 @@ impl Times {
     pub fn at(&self, permille: usize) -> f64 {
         let last = self.0.len().saturating_sub(1);
         let time = self.0.get(last * permille / 1000);
-        time.copied().unwrap_or_default().as_secs_f64() * 1e3
+        let micros = time.copied().unwrap_or_default().as_micros();
+        float(u64::try_from(micros).unwrap_or(u64::MAX)) / 1e3
     }
 }
 
