@@ -33,15 +33,15 @@ impl Thief {
                 let Ok(redis) = UnixStream::connect(&socket) else {
                     continue;
                 };
-                let heard = Arc::new(AtomicBool::new(false));
-                let (hears, steals) = (Arc::clone(&heard), Arc::clone(&stealing));
+                let due = Arc::new(AtomicBool::new(false));
+                let (falls_due, steals) = (Arc::clone(&due), Arc::clone(&stealing));
                 let (from, to) = (client.try_clone().unwrap(), redis.try_clone().unwrap());
                 thread::spawn(move || {
                     let mut end = Vec::new();
                     pass_on(from, to, |said| {
                         end.extend_from_slice(said);
                         if end.windows(marked.len()).any(|part| part == marked) {
-                            hears.store(true, Ordering::SeqCst);
+                            falls_due.store(true, Ordering::SeqCst);
                             end.clear();
                         }
                         // It may come in two parts.
@@ -53,9 +53,7 @@ impl Thief {
                     pass_on(redis, client, |said| {
                         // A script that Redis does not know was not run.
                         let ran = !said.starts_with(b"-NOSCRIPT");
-                        !(heard.swap(false, Ordering::SeqCst)
-                            && ran
-                            && steals.load(Ordering::SeqCst))
+                        !(due.swap(false, Ordering::SeqCst) && ran && steals.load(Ordering::SeqCst))
                     });
                 });
             }
