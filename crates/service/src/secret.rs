@@ -11,7 +11,7 @@ use anyhow::Context;
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// What is printed in a password's place.
@@ -127,18 +127,21 @@ impl fmt::Debug for DatabaseConfig {
 impl RedisConfig {
     /// The URL with everything that the other keys say in it: a secret from here on.
     pub fn secret_url(&self) -> anyhow::Result<String> {
+        let tls = &self.tls;
+        let mut parameters = as_parameters([
+            ("ca", tls.ca.as_deref()),
+            ("certificate", tls.certificate.as_deref()),
+            ("key", tls.key.as_deref()),
+        ])?;
         let mut url = self.url.clone();
-        let mut parameters: Vec<(&str, String)> = Vec::new();
-        if let Some(file) = &self.password_file {
-            let password = read_secret(file)?;
-            if self.url.starts_with("unix:") || self.url.starts_with("redis+") {
+        if let Some(password) = given_secret(self.password_file.as_deref())? {
+            if url.starts_with("unix:") || url.starts_with("redis+") {
                 parameters.push(("pass", password));
             } else {
-                let (scheme, rest) = self.url.split_once("://").with_context(|| {
-                    let url = mask_url(&self.url);
+                url = with_password(&url, &password).with_context(|| {
+                    let url = mask_url(&url);
                     format!("redis.url {url:?} has no scheme: write redis://…")
                 })?;
-                url = with_password(scheme, rest, &percent(&password));
             }
         }
         if !self.key_prefix.is_empty() {
@@ -147,10 +150,6 @@ impl RedisConfig {
         if let Some(prefix) = &self.result_key_prefix {
             parameters.push(("result_key_prefix", prefix.clone()));
         }
-        let tls = &self.tls;
-        add_file(&mut parameters, "ca", tls.ca.as_ref())?;
-        add_file(&mut parameters, "certificate", tls.certificate.as_ref())?;
-        add_file(&mut parameters, "key", tls.key.as_ref())?;
         Ok(with_parameters(url, &parameters))
     }
 }
@@ -158,22 +157,24 @@ impl RedisConfig {
 impl DatabaseConfig {
     /// The URL with everything that the other keys say in it: a secret from here on.
     pub fn secret_url(&self) -> anyhow::Result<String> {
-        let mut parameters: Vec<(&str, String)> = Vec::new();
         let tls = &self.tls;
-        add_file(&mut parameters, "sslrootcert", tls.ca.as_ref())?;
-        add_file(&mut parameters, "sslcert", tls.certificate.as_ref())?;
-        add_file(&mut parameters, "sslkey", tls.key.as_ref())?;
-        let password = self.password_file.as_deref().map(read_secret).transpose()?;
-        if let Some((scheme, rest)) = self.url.split_once("://") {
-            let url = match password {
-                Some(password) => with_password(scheme, rest, &percent(&password)),
-                None => self.url.clone(),
-            };
+        let mut parameters = as_parameters([
+            ("sslrootcert", tls.ca.as_deref()),
+            ("sslcert", tls.certificate.as_deref()),
+            ("sslkey", tls.key.as_deref()),
+        ])?;
+        let mut url = self.url.clone();
+        if let Some(password) = given_secret(self.password_file.as_deref())? {
+            match with_password(&url, &password) {
+                Some(with_it) => url = with_it,
+                None => parameters.push(("password", password)),
+            }
+        }
+        if url.contains("://") {
             return Ok(with_parameters(url, &parameters));
         }
-        let password = password.map(|password| ("password", password));
-        let mut pairs = self.url.clone();
-        for (name, value) in parameters.into_iter().chain(password) {
+        let mut pairs = url;
+        for (name, value) in parameters {
             let quoted = value.replace('\\', "\\\\").replace('\'', "\\'");
             // Writing to a String can't fail.
             let _ = write!(pairs, " {name}='{quoted}'");
@@ -182,17 +183,19 @@ impl DatabaseConfig {
     }
 }
 
-fn add_file<'a>(
-    parameters: &mut Vec<(&'a str, String)>,
-    name: &'a str,
-    file: Option<&PathBuf>,
-) -> anyhow::Result<()> {
-    if let Some(file) = file {
+/// The names of the files that are given, each as the parameter of this name.
+fn as_parameters<'a>(
+    files: [(&'a str, Option<&Path>); 3],
+) -> anyhow::Result<Vec<(&'a str, String)>> {
+    let given = files
+        .into_iter()
+        .filter_map(|(name, file)| Some((name, file?)));
+    let named = given.map(|(name, file)| {
         let text = file.to_str();
         let text = text.with_context(|| format!("{} is not UTF-8", file.display()))?;
-        parameters.push((name, text.to_owned()));
-    }
-    Ok(())
+        Ok((name, text.to_owned()))
+    });
+    named.collect()
 }
 
 fn with_parameters(mut url: String, parameters: &[(&str, String)]) -> String {
@@ -205,10 +208,18 @@ fn with_parameters(mut url: String, parameters: &[(&str, String)]) -> String {
     url
 }
 
-fn with_password(scheme: &str, rest: &str, password: &str) -> String {
+/// The URL with this password; `None` if it has no scheme.
+fn with_password(url: &str, password: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
     let (user, place) = rest.split_once('@').unwrap_or(("", rest));
     let user = user.split(':').next().unwrap_or_default();
-    format!("{scheme}://{user}:{password}@{place}")
+    let password = percent(password);
+    Some(format!("{scheme}://{user}:{password}@{place}"))
+}
+
+/// What is in a file of a secret, if there is one.
+fn given_secret(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    file.map(read_secret).transpose()
 }
 
 /// What is in a file of a password or token, without the end of its line.
@@ -375,7 +386,7 @@ mod tests {
         } = config.unwrap();
         assert_eq!(
             redis.secret_url().unwrap(),
-            "unix:///run/redis?db=1&key_prefix=site%3A&ca=%2Fa%20b"
+            "unix:///run/redis?db=1&ca=%2Fa%20b&key_prefix=site%3A"
         );
         assert_eq!(
             database.secret_url().unwrap(),
