@@ -3,9 +3,9 @@
 use crate::images::Sample;
 use imgsys_proto::{
     ClientMessage, FrameReader, ReadError, ServerMessage, VERSION, encode,
-    message::{Hello, HistoryRequest, Request, Status, Submit, Welcome},
+    message::{Hello, HistoryRequest, Page, Request, Status, Submit, Welcome},
 };
-use imgsys_types::{HistoryFilter, JobRecord, Priority};
+use imgsys_types::{Cursor, HistoryFilter, JobRecord, Priority};
 use std::{io, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
@@ -85,27 +85,40 @@ impl Connection {
         }
     }
 
+    /// A page of the owner's history, newest first, with at most `limit` jobs: the first one, or the
+    /// one `after` another.
+    pub async fn page(
+        &mut self,
+        limit: u32,
+        after: Option<Cursor>,
+        filter: HistoryFilter,
+    ) -> io::Result<Page> {
+        let request = ClientMessage::History(HistoryRequest {
+            req: 2,
+            limit,
+            owner: None,
+            after,
+            filter,
+        });
+        match self.ask(&request).await? {
+            ServerMessage::Page(page) => Ok(page),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// All of the owner's history, newest first, page by page.
     pub async fn history(&mut self) -> io::Result<Vec<JobRecord>> {
         let mut jobs = Vec::new();
         let mut after = None;
         loop {
-            let request = ClientMessage::History(HistoryRequest {
-                req: 2,
-                limit: 500,
-                owner: None,
-                after,
-                filter: HistoryFilter::default(),
-            });
-            match self.ask(&request).await? {
-                ServerMessage::Page(page) if !page.partial => {
-                    jobs.extend(page.jobs);
-                    after = page.next;
-                    if after.is_none() {
-                        return Ok(jobs);
-                    }
-                }
-                other => return Err(unexpected(&other)),
+            let page = self.page(500, after, HistoryFilter::default()).await?;
+            if page.partial {
+                return Err(io::Error::other("the server can't ask its database"));
+            }
+            jobs.extend(page.jobs);
+            after = page.next;
+            if after.is_none() {
+                return Ok(jobs);
             }
         }
     }

@@ -168,7 +168,7 @@ async fn password() {
 }
 
 /// The rules of docs/queue.md, with a password.
-fn rules() -> Vec<String> {
+fn rules() -> String {
     let document = include_str!("../../../docs/queue.md");
     let lines = document
         .lines()
@@ -177,28 +177,35 @@ fn rules() -> Vec<String> {
         .map(|line| line.replace(">PASSWORD", ">hunter2"))
         .collect();
     assert_eq!(rules.len(), 3);
-    rules
+    rules.join("\n")
+}
+
+/// A Redis for these users and an administrator, and its URL for each of them.
+fn with_users(rules: &str) -> (Redis, impl Fn(&str, &str) -> String + use<>) {
+    let dir = tempfile::tempdir().unwrap();
+    let users = dir.path().join("users.acl");
+    let admin = "user admin on >root ~* &* +@all\nuser default off\n";
+    std::fs::write(&users, format!("{admin}{rules}\n")).unwrap();
+    let socket = dir.path().join("socket");
+    let url = move |user: &str, password: &str| {
+        format!("unix://{}?user={user}&pass={password}", socket.display())
+    };
+    let redis = Redis::with(dir, &["--aclfile", users.to_str().unwrap()]);
+    (redis, url)
+}
+
+/// The journey, with a user for each part.
+async fn journey_of_users(url: &impl Fn(&str, &str) -> String, admin: &mut Connection) {
+    let [server, worker, persister] =
+        ["imgsys-server", "imgsys-worker", "imgsys-persister"].map(|user| url(user, "hunter2"));
+    journey(&server, &worker, &persister, admin).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_who_may_do_what_the_documentation_says() {
-    let dir = tempfile::tempdir().unwrap();
-    let users = dir.path().join("users.acl");
-    let admin = "user admin on >root ~* &* +@all\nuser default off\n";
-    std::fs::write(&users, format!("{admin}{}\n", rules().join("\n"))).unwrap();
-    let socket = dir.path().join("socket");
-    let url = |user: &str, password: &str| {
-        format!("unix://{}?user={user}&pass={password}", socket.display())
-    };
-    let _redis = Redis::with(dir, &["--aclfile", users.to_str().unwrap()]);
+    let (_redis, url) = with_users(&rules());
     let mut admin = connect(&url("admin", "root"));
-    journey(
-        &url("imgsys-server", "hunter2"),
-        &url("imgsys-worker", "hunter2"),
-        &url("imgsys-persister", "hunter2"),
-        &mut admin,
-    )
-    .await;
+    journey_of_users(&url, &mut admin).await;
     let denied: Vec<redis::Value> = cmd("ACL").arg("LOG").query(&mut admin).unwrap();
     assert!(denied.is_empty(), "{denied:?}");
 
@@ -214,28 +221,14 @@ async fn users_who_may_do_what_the_documentation_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_that_may_not_be_seen_works_all_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let users = dir.path().join("users.acl");
-    let admin = "user admin on >root ~* &* +@all\nuser default off\n";
-    let rules = rules().join("\n");
+    let rules = rules();
     let fewer = rules
         .replace("&/*.celeryev/*", "")
         .replace("&/*.celery.pidbox", "");
     assert_ne!(fewer, rules);
-    std::fs::write(&users, format!("{admin}{fewer}\n")).unwrap();
-    let socket = dir.path().join("socket");
-    let url = |user: &str, password: &str| {
-        format!("unix://{}?user={user}&pass={password}", socket.display())
-    };
-    let _redis = Redis::with(dir, &["--aclfile", users.to_str().unwrap()]);
+    let (_redis, url) = with_users(&fewer);
     let mut admin = connect(&url("admin", "root"));
-    journey(
-        &url("imgsys-server", "hunter2"),
-        &url("imgsys-worker", "hunter2"),
-        &url("imgsys-persister", "hunter2"),
-        &mut admin,
-    )
-    .await;
+    journey_of_users(&url, &mut admin).await;
     // Once each; more of the same within a minute are counted in one entry.
     let denied: Vec<redis::Value> = cmd("ACL").arg("LOG").query(&mut admin).unwrap();
     assert_eq!(denied.len(), 2, "{denied:?}");

@@ -8,9 +8,9 @@ use assert_cmd::Command;
 use imgsys_local::Stack;
 use imgsys_proto::{
     ClientMessage, ServerMessage,
-    message::{HistoryRequest, JobRequest, Reanalyze, RunOf, RunsRequest, SimilarRequest, Watch},
+    message::{JobRequest, Reanalyze, RunOf, RunsRequest, SimilarRequest, Watch},
 };
-use imgsys_types::{ErrorCode, HistoryFilter, Priority};
+use imgsys_types::{ErrorCode, Priority};
 use std::{io::Read, io::Write, net::TcpStream, path::Path};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -182,17 +182,7 @@ async fn owners_see_only_what_is_theirs() {
         }
         other => panic!("unexpected: {other:?}"),
     }
-    let history = ClientMessage::History(HistoryRequest {
-        req: 3,
-        limit: 10,
-        after: None,
-        filter: HistoryFilter::default(),
-        owner: None,
-    });
-    match bert.ask(&history).await {
-        ServerMessage::Page(page) => assert_eq!(page.jobs, []),
-        other => panic!("unexpected: {other:?}"),
-    }
+    assert_eq!(bert.history().await.unwrap(), []);
     // Bert is not told that the image is known.
     let again = crate::images::Sample {
         job: imgsys_types::JobId::generate(),
@@ -233,17 +223,7 @@ async fn a_token_allows_what_its_scopes_say() {
         other => panic!("unexpected: {other:?}"),
     }
     // The connection goes on, and Anna's history is empty.
-    let request = HistoryRequest {
-        req: 2,
-        limit: 10,
-        after: None,
-        filter: HistoryFilter::default(),
-        owner: None,
-    };
-    match connection.ask(&ClientMessage::History(request)).await {
-        ServerMessage::Page(page) => assert_eq!(page.jobs, []),
-        other => panic!("unexpected: {other:?}"),
-    }
+    assert_eq!(connection.history().await.unwrap(), []);
 
     let sender = token(
         &house.file,

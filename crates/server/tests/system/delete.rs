@@ -7,9 +7,9 @@ use crate::{
 use imgsys_local::Stack;
 use imgsys_proto::{
     ClientMessage, ServerMessage,
-    message::{HistoryRequest, JobRequest, Reanalyze, Request, RunOf, RunsRequest, Watch},
+    message::{JobRequest, Reanalyze, Request, RunOf, RunsRequest, Watch},
 };
-use imgsys_types::{ErrorCode, FailureReason, HistoryFilter, JobId, Outcome, Priority};
+use imgsys_types::{ErrorCode, FailureReason, JobId, Outcome, Priority};
 use postgres::{Client, NoTls};
 use std::{
     collections::HashSet,
@@ -53,20 +53,8 @@ async fn delete(connection: &mut Connection, job: JobId) -> Option<ErrorCode> {
 }
 
 async fn shown(connection: &mut Connection) -> HashSet<JobId> {
-    let history = ClientMessage::History(HistoryRequest {
-        req: 2,
-        owner: None,
-        limit: 100,
-        after: None,
-        filter: HistoryFilter::default(),
-    });
-    match connection.ask(&history).await {
-        ServerMessage::Page(page) => {
-            assert!(!page.partial);
-            page.jobs.iter().map(|record| record.job.id).collect()
-        }
-        other => panic!("unexpected: {other:?}"),
-    }
+    let history = connection.history().await.unwrap();
+    history.iter().map(|record| record.job.id).collect()
 }
 
 fn rerun(job: JobId) -> ClientMessage {

@@ -8,7 +8,7 @@ use crate::{
 use imgsys_local::Stack;
 use imgsys_proto::{
     ClientMessage, ServerMessage,
-    message::{HistoryRequest, JobRequest, Request, Watch},
+    message::{JobRequest, Request, Watch},
 };
 use imgsys_types::{
     Digest, ErrorCode, FailureReason, HistoryFilter, JobId, JobRecord, JobResult, JobState, Outcome,
@@ -31,24 +31,13 @@ async fn page(connection: &mut Connection, filter: HistoryFilter, limit: u32) ->
     let mut jobs = Vec::new();
     let mut after = None;
     loop {
-        let request = HistoryRequest {
-            req: 7,
-            limit,
-            after,
-            filter: filter.clone(),
-            owner: None,
-        };
-        match connection.ask(&ClientMessage::History(request)).await {
-            ServerMessage::Page(page) => {
-                assert!(!page.partial);
-                assert!(page.jobs.len() <= limit as usize);
-                jobs.extend(page.jobs);
-                after = page.next;
-                if after.is_none() {
-                    return jobs;
-                }
-            }
-            other => panic!("unexpected: {other:?}"),
+        let page = connection.page(limit, after, filter.clone()).await.unwrap();
+        assert!(!page.partial);
+        assert!(page.jobs.len() <= limit as usize);
+        jobs.extend(page.jobs);
+        after = page.next;
+        if after.is_none() {
+            return jobs;
         }
     }
 }
@@ -312,20 +301,10 @@ async fn accepts_while_redis_and_postgres_are_away() {
         other => panic!("unexpected: {other:?}"),
     }
     // The history says what it knows, and that it is not all.
-    let request = HistoryRequest {
-        req: 2,
-        limit: 10,
-        after: None,
-        filter: HistoryFilter::default(),
-        owner: None,
-    };
-    match connection.ask(&ClientMessage::History(request)).await {
-        ServerMessage::Page(page) => {
-            assert!(page.partial);
-            assert_eq!(page.jobs.len(), 1);
-        }
-        other => panic!("unexpected: {other:?}"),
-    }
+    let page = connection.page(10, None, HistoryFilter::default()).await;
+    let page = page.unwrap();
+    assert!(page.partial);
+    assert_eq!(page.jobs.len(), 1);
     stack.postgres().start().unwrap();
     stack.redis().start().unwrap();
     let told = result_of(&mut connection, image.job).await;
