@@ -65,6 +65,7 @@ fn analysis(classifier: &Onnx) -> Analysis {
 fn layouts_open_shapes_and_logits_come_to_the_same() {
     for (name, settings) in [
         ("nchw.onnx", settings()),
+        ("depthwise.onnx", settings()),
         ("open.onnx", settings()),
         (
             "nhwc.onnx",

@@ -5,7 +5,11 @@ use std::{fmt, sync::Arc};
 use tract_onnx::{
     prelude::{
         DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable,
-        IntoTValue, Tensor, TractError, TypedRunnableModel, tvec,
+        IntoTValue, Tensor, TractError, TypedModel, TypedNode, TypedRunnableModel, tvec,
+    },
+    tract_core::{
+        ops::{binary::TypedBinOp, cnn::Conv},
+        transform::get_transform,
     },
     tract_hir::infer::Factoid,
 };
@@ -99,7 +103,8 @@ impl Network {
         let input = InferenceFact::dt_shape(DatumType::F32, shape);
         let plan = model
             .with_input_fact(0, input)
-            .and_then(InferenceModelExt::into_optimized)
+            .and_then(InferenceModelExt::into_typed)
+            .and_then(optimized)
             .and_then(IntoRunnable::into_runnable)
             .map_err(prepare)?;
         let network = Self {
@@ -137,6 +142,39 @@ impl Network {
             Err(ModelError::NoProbabilities { sum })
         }
     }
+}
+
+/// The model as it runs fastest.
+fn optimized(model: TypedModel) -> Result<TypedModel, TractError> {
+    let model = model.into_decluttered()?;
+    // What can't be had this way can be had the other.
+    match channels_last(&model) {
+        Ok(Some(optimized)) => Ok(optimized),
+        Ok(None) | Err(_) => model.into_optimized(),
+    }
+}
+
+/// The model optimised to keep all channels of a pixel side by side; `None` if that is no gain.
+///
+/// On x86-64 tract runs depthwise convolutions channel by channel, without vector instructions
+/// wherever the stride is 2 or a row is short; across the channels it uses them everywhere. But then
+/// it is slow at arithmetic of a number for each channel with all pixels, such as a batch
+/// normalisation that is not part of a convolution, or squeeze-and-excitation. Sums keep their
+/// order: what comes out is the same but for rounding.
+fn channels_last(model: &TypedModel) -> Result<Option<TypedModel>, TractError> {
+    let is_depthwise = |conv: &Conv| {
+        conv.group > 1 && [conv.input_channels(), conv.output_channels()] == [conv.group; 2]
+    };
+    let mut convolutions = model.nodes().iter().filter_map(|node| node.op_as::<Conv>());
+    if !convolutions.any(is_depthwise) {
+        return Ok(None);
+    }
+    let Some(transform) = get_transform("conv_nhwc")? else {
+        return Ok(None);
+    };
+    let optimized = transform.transform_into(model.clone())?.into_optimized()?;
+    let is_slow = optimized.nodes().iter().any(TypedNode::op_is::<TypedBinOp>);
+    Ok((!is_slow).then_some(optimized))
 }
 
 fn check_input(model: &InferenceModel, shape: [usize; 4]) -> Result<(), ModelError> {

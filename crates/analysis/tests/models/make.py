@@ -32,7 +32,22 @@ def write(name, shape, spatial, softmax=True, inputs=1):
     onnx.save(model, HERE / name)
 
 
+def write_depthwise(name):
+    """The same, but each channel is first halved in size by a convolution of its own."""
+    kernel = numpy_helper.from_array(numpy.full((3, 1, 2, 2), 0.25, numpy.float32), "kernel")
+    model = onnx.load(HERE / "nchw.onnx")
+    shrink = helper.make_node(
+        "Conv", ["image", "kernel"], ["half"], group=3, kernel_shape=[2, 2], strides=[2, 2]
+    )
+    model.graph.node[0].input[0] = "half"
+    model.graph.node.insert(0, shrink)
+    model.graph.initializer.append(kernel)
+    onnx.checker.check_model(model)
+    onnx.save(model, HERE / name)
+
+
 write("nchw.onnx", [1, 3, 8, 8], [2, 3])
+write_depthwise("depthwise.onnx")
 write("nhwc.onnx", [1, 8, 8, 3], [1, 2])
 write("open.onnx", ["batch", 3, "height", "width"], [2, 3])
 write("logits.onnx", [1, 3, 8, 8], [2, 3], softmax=False)
