@@ -103,8 +103,15 @@ fn raw_photo(bytes: &[u8]) -> Option<&'static str> {
         Some("a camera's raw file (RAF)")
     } else if bytes.starts_with(b"IIU\0") {
         Some("a camera's raw file (RW2)")
-    } else if bytes.starts_with(b"IIRO") || bytes.starts_with(b"IIRS") {
+    } else if [b"IIRO", b"IIRS", b"MMOR"]
+        .iter()
+        .any(|magic| bytes.starts_with(*magic))
+    {
         Some("a camera's raw file (ORF)")
+    } else if bytes.starts_with(b"FOVb") {
+        Some("a camera's raw file (X3F)")
+    } else if bytes.starts_with(b"\0MRM") {
+        Some("a camera's raw file (MRW)")
     } else {
         None
     }
@@ -124,7 +131,19 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
     (b"Rar!\x1a\x07", "a RAR archive"),
     (b"\x7fELF", "a program (ELF)"),
     (b"8BPS", "a Photoshop document"),
+    (b"gimp xcf", "a GIMP document"),
     (b"\0\0\x01\0", "an icon (ICO)"),
+    (b"\0\0\x02\0", "a cursor (CUR)"),
+    (b"icns", "an icon (ICNS)"),
+    (b"II\xbc\x01", "a JPEG XR image"),
+    (b"P4\n", "a Netpbm image"),
+    (b"P5\n", "a Netpbm image"),
+    (b"P6\n", "a Netpbm image"),
+    (b"FLIF", "a FLIF image"),
+    (b"AT&TFORM", "a DjVu document"),
+    (b"#?RADIANCE", "a Radiance HDR image"),
+    (b"\x01\xda", "an SGI image"),
+    (b"SIMPLE  =", "a FITS file"),
     (b"v/1\x01", "an OpenEXR image"),
     (b"qoif", "a QOI image"),
     (b"DDS ", "a DDS texture"),
@@ -231,6 +250,9 @@ mod tests {
             (b"\0\0\0\x18ftypcrx \0\0\0\x01", "a camera's raw file (CR3)"),
             (b"\0\0\0\x18ftypisom\0\0\0\x01", "a video (MP4 or the like)"),
             (b"II*\0\x10\0\0\0CR\x02\0", "a camera's raw file (CR2)"),
+            (b"MMOR\0\0\0\x08", "a camera's raw file (ORF)"),
+            (b"P6\n1 1\n255\n\0\0\0", "a Netpbm image"),
+            (b"II\xbc\x01\x08\0\0\0", "a JPEG XR image"),
             (b"\xef\xbb\xbf  <!DOCTYPE html><p>", "an HTML page"),
             (b"<?xml version=\"1.0\"?>\n<svg/>", "an SVG drawing"),
             (b"<?xml version=\"1.0\"?>\n<a/>", "an XML document"),

@@ -201,6 +201,21 @@ fn what_is_no_image_is_refused_by_its_name() {
     }
 }
 
+#[test]
+fn kinds_of_jpeg_that_nobody_shows_are_named() {
+    for (marker, name) in [
+        (0xc3, "lossless JPEG"),
+        (0xc9, "arithmetic coding"),
+        (0xf7, "JPEG-LS"),
+    ] {
+        let frame = [8, 0, 1, 0, 1, 1, 1, 0x11, 0];
+        let bytes = [&[0xff, 0xd8, 0xff, marker, 0, 11], &frame[..]].concat();
+        let failure = Failure::from(full(&bytes).unwrap_err());
+        assert_eq!(failure.reason, FailureReason::UnsupportedFormat);
+        assert!(failure.detail.ends_with(name), "{failure}");
+    }
+}
+
 /// A TIFF's first directory, of these tags, each with a LONG: NEF, DNG and others are made so.
 fn tiff_of(tags: &[(u16, u32)]) -> Vec<u8> {
     let mut bytes = b"II*\0\x08\0\0\0".to_vec();
@@ -220,6 +235,8 @@ fn raw_files_that_call_themselves_tiff_are_not_judged_by_their_preview() {
     for (more, name) in [
         ((330, 8), "a camera's raw file, or another that has only"),
         ((50706, 0x0401), "a camera's raw file (DNG)"),
+        // A picture as the sensor's colour filters let it through.
+        ((262, 32_803), "a camera's raw file"),
     ] {
         let bytes = tiff_of(&[&preview[..], &[more]].concat());
         let failure = Failure::from(full(&bytes).unwrap_err());

@@ -7,6 +7,8 @@ const SOI: u8 = 0xd8;
 const EOI: u8 = 0xd9;
 const SOS: u8 = 0xda;
 const DRI: u8 = 0xdd;
+/// The frame header of ITU-T T.87.
+const JPEG_LS: u8 = 0xf7;
 const APP0: u8 = 0xe0;
 const APP1: u8 = 0xe1;
 /// Stands alone, and means nothing.
@@ -86,6 +88,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, Flaw> {
             marker if is_frame_header(marker) => {
                 return frame_header(marker, payload, exif);
             }
+            JPEG_LS => return Err(Flaw::unsupported("JPEG-LS")),
             SOS | EOI => return Err(Flaw::corrupt("there is no frame header before the pixels")),
             _ => {}
         }

@@ -105,6 +105,11 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, Flaw> {
     }
     let first =
         |entry: Option<Entry>, default| entry.map_or(Ok(default), |entry| file.value(entry, 0));
+    let photometric = first(page.photometric, 1)?;
+    // What a sensor saw through its colour filters, or made linear.
+    if matches!(photometric, 32_803 | 34_892) {
+        return Err(Flaw::unsupported("a camera's raw file"));
+    }
     // NEF, ARW and their like: what comes first is a preview, the photograph hangs below it.
     if page.has_sub_directories && first(page.kind, 0)? & 1 == 1 {
         return Err(Flaw::unsupported(
@@ -126,7 +131,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, Flaw> {
         // The result, and as much again while a strip is unpacked.
         bytes_per_pixel: pixel_bytes.saturating_mul(2),
         orientation: orientation.unwrap_or(Orientation::NoTransforms),
-        color_type: match (first(page.photometric, 1)?, samples) {
+        color_type: match (photometric, samples) {
             (0 | 1 | 4, ..=1) => ColorType::Gray,
             (0 | 1 | 4, _) => ColorType::GrayAlpha,
             (3, _) => ColorType::Palette,
