@@ -48,6 +48,7 @@ lint: setup ## Check format, lints, documentation and the length of files
 	scripts/check-length
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	cd fuzz && $(CARGO) metadata --locked --format-version 1 >/dev/null
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 		set -x; $(CARGO) deny --log-level error check licenses bans sources; \
 	else \
