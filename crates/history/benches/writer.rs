@@ -1,12 +1,13 @@
 //! How fast events become rows, and what that costs here and in PostgreSQL.
 //!
-//! `cargo bench -p imgsys-history` prints a line for each way in which events may come.
+//! `cargo bench -p imgsys-history --bench writer` prints a line for each way in which events may come,
+//! and what the indexes cost by which images that look alike are found: with and without, in turn.
 
 use imgsys_history::{Writer, connect, migrate};
 use imgsys_local::{TestPostgres, Tuning};
 use imgsys_types::{
-    Analysis, Analyzer, Digest, Job, JobId, JobRecord, JobResult, Outcome, Owner, Priority,
-    Properties, Score, ServerId, Timestamp,
+    Analysis, Analyzer, Digest, Job, JobId, JobRecord, JobResult, Outcome, Owner, PerceptualHash,
+    Priority, Properties, Score, ServerId, Timestamp,
 };
 use std::{
     fs,
@@ -34,7 +35,29 @@ fn main() -> Done {
     measure(&url, "finished, after accepted", &finished)?;
     measure(&url, "finished, once more", &finished)?;
     connect(&url)?.batch_execute("TRUNCATE jobs CASCADE")?;
-    measure(&url, "finished only", &finished)
+    measure(&url, "finished only", &finished)?;
+    hash_indexes(&url, &both)
+}
+
+/// The same rows with and without the four indexes of bands of the perceptual hash.
+fn hash_indexes(url: &str, both: &[JobRecord]) -> Done {
+    let mut client = connect(url)?;
+    let indexes =
+        "SELECT indexname, indexdef FROM pg_indexes WHERE indexname LIKE 'jobs_by_hash_%'";
+    let indexes = client.query(indexes, &[])?;
+    for _ in 0..3 {
+        client.batch_execute("TRUNCATE jobs CASCADE")?;
+        measure(url, "both, with indexes of hashes", both)?;
+        client.batch_execute("TRUNCATE jobs CASCADE")?;
+        for index in &indexes {
+            client.batch_execute(&format!("DROP INDEX {}", index.get::<_, &str>(0)))?;
+        }
+        measure(url, "both, without them", both)?;
+        for index in &indexes {
+            client.batch_execute(index.get(1))?;
+        }
+    }
+    Ok(())
 }
 
 fn measure(url: &str, what: &str, events: &[JobRecord]) -> Done {
@@ -72,6 +95,13 @@ fn cpu(process: &str) -> Result<Duration, Box<dyn std::error::Error>> {
     Ok(Duration::from_millis(10 * ticks.sum::<Result<u64, _>>()?))
 }
 
+/// Hashes of images that don't look alike: a step of `SplitMix64`.
+fn scattered(number: usize) -> u64 {
+    let mut bits = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits ^ (bits >> 27)
+}
+
 fn events(finished: bool) -> Vec<JobRecord> {
     let server = ServerId::from_bytes([1; 16]);
     let event = |number: usize| {
@@ -98,6 +128,7 @@ fn events(finished: bool) -> Vec<JobRecord> {
                     format: "jpeg".into(),
                     width: 1920,
                     height: 1080,
+                    perceptual_hash: Some(PerceptualHash::from_bits(scattered(number))),
                     ..Properties::default()
                 },
             }),
