@@ -162,6 +162,8 @@ fn optimized(model: TypedModel) -> Result<TypedModel, TractError> {
 /// normalisation that is not part of a convolution, or squeeze-and-excitation. Sums keep their
 /// order: what comes out is the same but for rounding.
 fn channels_last(model: &TypedModel) -> Result<Option<TypedModel>, TractError> {
+    /// So many numbers are dealt with in no time, however it is done.
+    const FEW: usize = 10_000;
     let is_depthwise = |conv: &Conv| {
         conv.group > 1 && [conv.input_channels(), conv.output_channels()] == [conv.group; 2]
     };
@@ -173,7 +175,15 @@ fn channels_last(model: &TypedModel) -> Result<Option<TypedModel>, TractError> {
         return Ok(None);
     };
     let optimized = transform.transform_into(model.clone())?.into_optimized()?;
-    let is_slow = optimized.nodes().iter().any(TypedNode::op_is::<TypedBinOp>);
+    let is_slow = |node: &TypedNode| {
+        let mut shapes = node.outputs.iter().map(|output| &output.fact.shape);
+        node.op_is::<TypedBinOp>()
+            && shapes.any(|shape| {
+                let numbers = shape.as_concrete().map(|sides| sides.iter().product());
+                numbers.is_none_or(|numbers: usize| numbers > FEW)
+            })
+    };
+    let is_slow = optimized.nodes().iter().any(is_slow);
     Ok((!is_slow).then_some(optimized))
 }
 
@@ -236,5 +246,20 @@ mod tests {
         let mut logits = [1000.0, 1000.0, -1000.0];
         soften(&mut logits);
         assert_eq!(logits, [0.5, 0.5, 0.0]);
+    }
+
+    fn typed(model: &[u8]) -> TypedModel {
+        let input = InferenceFact::dt_shape(DatumType::F32, [1, 3, 8, 8]);
+        let model = tract_onnx::onnx().model_for_read(&mut &*model).unwrap();
+        let model = model.with_input_fact(0, input).unwrap();
+        model.into_typed().unwrap().into_decluttered().unwrap()
+    }
+
+    #[test]
+    fn networks_with_depthwise_convolutions_work_pixel_by_pixel() {
+        let depthwise = typed(include_bytes!("../../tests/models/depthwise.onnx"));
+        assert!(channels_last(&depthwise).unwrap().is_some());
+        let plain = typed(include_bytes!("../../tests/models/nchw.onnx"));
+        assert!(channels_last(&plain).unwrap().is_none());
     }
 }
