@@ -4,7 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`groups`] | the rows of the report, in groups that are measured together |
-//! | [`bench`] | what all of them share: systems under load, in turns |
+//! | [`mod@bench`] | what all of them share: systems under load, in turns |
 //! | [`system`] | ours and the peer, started and looked at from outside |
 //! | [`load`] | clients in a closed or an open loop, in one thread |
 //! | [`wire`] | the two protocols, as cheap as can be |
