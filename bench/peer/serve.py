@@ -1,12 +1,8 @@
 """Keeps the peer up for a benchmark: `run serve`. Says in JSON where it is and which its processes are,
-then does what standard input asks for, a line each, until that ends.
-
-rows    prints how many rows there are
-reset   forgets all images, rows and files
+then prints how many rows there are for each line `rows` on standard input, until that ends.
 """
 
 import json
-import os
 import sys
 
 import psycopg
@@ -20,24 +16,13 @@ def main():
         pids = {name: process.pid for name, process in stack.processes.items()}
         say({"address": f"127.0.0.1:{stack.ports['server']}", "pids": pids})
         for line in sys.stdin:
-            if line == "rows\n":
-                say(database.execute("SELECT count(*) FROM images").fetchone()[0])
-            elif line == "reset\n":
-                database.execute("TRUNCATE images")
-                remove(os.path.join(stack.dir, "images"))
-                say(True)
-            else:
+            if line != "rows\n":
                 sys.exit(f"serve.py: {line!r}?")
+            say(database.execute("SELECT count(*) FROM images").fetchone()[0])
 
 
 def say(what):
     print(json.dumps(what), flush=True)
-
-
-def remove(folder):
-    for place, _, names in os.walk(folder):
-        for name in names:
-            os.unlink(os.path.join(place, name))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ use crate::{
     stats::float,
     system::System,
 };
+use anyhow::Context;
 use std::{
     fmt::Display,
     path::PathBuf,
@@ -17,60 +18,61 @@ use std::{
 
 /// How a benchmark is run.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// How often each load is put on each system.
-    pub repetitions: usize,
+    pub(crate) repetitions: usize,
     /// How long a load is.
-    pub time: Duration,
+    pub(crate) time: Duration,
     /// The program that starts the peer.
-    pub peer: Option<PathBuf>,
-    /// Only what takes less than three minutes in all.
-    pub quick: bool,
+    pub(crate) peer: Option<PathBuf>,
 }
 
 /// A load that is put on systems in turns.
 #[derive(Debug, Clone, Copy)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// Its name in the report.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Bytes of an image.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// Connections, and images under way on each.
-    pub clients: (usize, usize),
+    pub(crate) clients: (usize, usize),
     /// The systems.
-    pub systems: &'static [&'static str],
+    pub(crate) systems: &'static [&'static str],
 }
 
 /// A benchmark that is under way.
 #[derive(Debug)]
-pub struct Bench {
+pub(crate) struct Bench {
     /// How it is run.
-    pub options: Options,
+    pub(crate) options: Options,
     /// What came of it so far.
-    pub report: Report,
+    pub(crate) report: Report,
     systems: Vec<System>,
+    /// Those that have done their part. What they have written goes at the end only.
+    retired: Vec<System>,
 }
 
 /// Ours, if what is accepted is to outlive only the death of a process: as with the peer.
-pub const NONE: &str = "ours, none";
+pub(crate) const NONE: &str = "ours, none";
 /// Ours, if what is accepted is to outlive a power cut.
-pub const FSYNC: &str = "ours, fsync";
+pub(crate) const FSYNC: &str = "ours, fsync";
 /// The Python system.
-pub const PEER: &str = "peer";
+pub(crate) const PEER: &str = "peer";
 
 impl Bench {
     /// Nothing is started yet.
     #[must_use]
-    pub const fn new(options: Options, report: Report) -> Self {
+    pub(crate) const fn new(options: Options, report: Report) -> Self {
         Self {
             options,
             report,
             systems: Vec::new(),
+            retired: Vec::new(),
         }
     }
 
     /// The systems that are compared, started if need be.
-    pub fn systems(&mut self) -> anyhow::Result<&mut Vec<System>> {
+    pub(crate) fn systems(&mut self) -> anyhow::Result<&mut Vec<System>> {
         if self.systems.is_empty() {
             say("starting what is compared");
             self.systems.push(System::ours(NONE, "none")?);
@@ -82,13 +84,28 @@ impl Bench {
         Ok(&mut self.systems)
     }
 
-    /// Stops what [`Bench::systems`] has started.
-    pub fn stop(&mut self) {
+    /// The system of this name, among those that are compared.
+    pub(crate) fn system(&mut self, name: &str) -> anyhow::Result<&mut System> {
+        let found = self.systems()?.iter_mut().find(|known| known.name == name);
+        found.with_context(|| format!("there is no {name:?}"))
+    }
+
+    /// Stops a system that is needed no more, and leaves its files where they are.
+    pub(crate) fn retire(&mut self, system: System) {
+        if let Some(stack) = system.stack() {
+            stack.stop();
+        }
+        self.retired.push(system);
+    }
+
+    /// Stops all that was started, and removes what it has written.
+    pub(crate) fn stop(&mut self) {
         self.systems.clear();
+        self.retired.clear();
     }
 
     /// Adds to what is known of a group of rows.
-    pub fn fact(&mut self, group: &str, text: impl Display) {
+    pub(crate) fn fact(&mut self, group: &str, text: impl Display) {
         say(&text);
         self.report.facts.push(Fact {
             group: group.into(),
@@ -97,7 +114,7 @@ impl Bench {
     }
 
     /// Adds a row.
-    pub fn put(&mut self, row: Row) {
+    pub(crate) fn put(&mut self, row: Row) {
         let holds = match row.holds {
             Some(true) => "holds",
             Some(false) => "FALLS SHORT",
@@ -112,7 +129,7 @@ impl Bench {
     }
 
     /// Puts the load on each of its systems in turns, and keeps the runs.
-    pub fn compare(&mut self, cell: &Cell) -> anyhow::Result<()> {
+    pub(crate) fn compare(&mut self, cell: &Cell) -> anyhow::Result<()> {
         let options = self.options.clone();
         self.report.runs.retain(|run| run.cell != cell.name);
         let images = Arc::new(Images::bitmaps(cell.bytes));
@@ -156,7 +173,7 @@ fn run(
     images: &Arc<Images>,
     (repetition, time): (usize, Duration),
 ) -> anyhow::Result<Run> {
-    system.reset()?;
+    system.begin()?;
     // Nobody pays for what another has written.
     rustix::fs::sync();
     let (start, before) = (Instant::now(), (system.cpu(), processes::machine_cpu()));
@@ -195,6 +212,6 @@ fn run(
 }
 
 /// Tells how far it is.
-pub fn say(what: impl Display) {
+pub(crate) fn say(what: impl Display) {
     eprintln!("{what}");
 }

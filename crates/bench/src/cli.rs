@@ -108,7 +108,6 @@ impl Run {
             repetitions: self.repetitions.unwrap_or(repetitions).max(1),
             time: Duration::from_secs(self.seconds.unwrap_or(seconds).max(1)),
             peer: self.peer.clone(),
-            quick: self.quick,
         };
         let mut report = Report::default();
         if !self.groups.is_empty() {
@@ -127,6 +126,14 @@ impl Run {
             }
             // One that is interrupted has its rows too.
             bench.report.write(&self.report)?;
+        }
+        if self.quick {
+            let left = GROUPS.iter().filter(|group| !group.quick);
+            let left: Vec<_> = left.map(|group| group.name).collect();
+            say(format!(
+                "left out, for they take longer: {}",
+                left.join(", ")
+            ));
         }
         bench.stop();
         println!("{}", markdown(&bench.report));
@@ -169,6 +176,7 @@ impl Load {
             connections: self.connections,
             window,
             rate: self.rate,
+            known: 0,
             until: Until::After(Duration::from_secs(self.seconds)),
         })?;
         let [p50, p95, p99] = [500, 950, 990].map(|permille| outcome.times.at(permille));

@@ -1,25 +1,29 @@
 //! The rows of the report, in groups that are measured together.
 
+mod backlog;
+mod idle;
 mod loads;
 mod memory;
+mod photos;
+mod uploads;
 
 use crate::bench::Bench;
 
 /// Rows that are measured together.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     /// Its name on the command line.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What it measures.
-    pub about: &'static str,
+    pub(crate) about: &'static str,
     /// Whether it is part of a quick benchmark.
-    pub quick: bool,
+    pub(crate) quick: bool,
     /// Measures it.
-    pub run: fn(&mut Bench) -> anyhow::Result<()>,
+    pub(crate) run: fn(&mut Bench) -> anyhow::Result<()>,
 }
 
 /// All groups, in the order in which they run: first what the compared systems serve.
-pub const GROUPS: &[Group] = &[
+pub(crate) const GROUPS: &[Group] = &[
     Group {
         name: "memory",
         about: "the programs' memory when they are idle",
@@ -28,7 +32,7 @@ pub const GROUPS: &[Group] = &[
     },
     Group {
         name: "10k",
-        about: "images of 10 KB: CPU, images a second, p99 beside p50; and the machine's limits",
+        about: "images of 10 KB: CPU, images a second, p99 beside p50",
         quick: true,
         run: loads::small,
     },
@@ -61,5 +65,35 @@ pub const GROUPS: &[Group] = &[
         about: "an open loop at half of what a closed one came to",
         quick: false,
         run: loads::open,
+    },
+    Group {
+        name: "idle",
+        about: "5 000 idle connections: their memory, and an image's time beside them",
+        quick: true,
+        run: idle::connections,
+    },
+    Group {
+        name: "photos",
+        about: "photographs decoded and inspected: the share of analysis",
+        quick: true,
+        run: photos::share,
+    },
+    Group {
+        name: "uploads",
+        about: "64 uploads of 64 MiB at once: the server's memory",
+        quick: true,
+        run: uploads::large,
+    },
+    Group {
+        name: "backlog",
+        about: "what jobs that wait cost, and a server that starts with a million of them",
+        quick: false,
+        run: backlog::waiting,
+    },
+    Group {
+        name: "limits",
+        about: "what the machine can do, and how much of it an image of 10 KB takes",
+        quick: true,
+        run: loads::limits,
     },
 ];

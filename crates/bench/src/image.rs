@@ -5,19 +5,23 @@ use imgsys_types::Digest;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes at the end that are an image's own.
-pub const TAIL: usize = 16;
+pub(crate) const TAIL: usize = 16;
 
 /// Any number of images of one size.
 #[derive(Debug, Clone)]
-pub struct Images {
+pub(crate) struct Images {
     shared: Vec<u8>,
     hash: Sha256,
 }
 
 impl Images {
+    /// The end of the image that is sent to a server so that it is known, and may be submitted
+    /// again without its bytes.
+    pub(crate) const KNOWN: [u8; TAIL] = [0; TAIL];
+
     /// Bitmaps of about so many bytes, a little less at most.
     #[must_use]
-    pub fn bitmaps(bytes: usize) -> Self {
+    pub(crate) fn bitmaps(bytes: usize) -> Self {
         let mut side = 8;
         while size(side + 1) as usize <= bytes {
             side += 1;
@@ -30,7 +34,7 @@ impl Images {
 
     /// Images that are this file, with some bytes behind its end.
     #[must_use]
-    pub fn of_file(file: Vec<u8>) -> Self {
+    pub(crate) fn of_file(file: Vec<u8>) -> Self {
         Self::sharing(file)
     }
 
@@ -41,19 +45,19 @@ impl Images {
 
     /// What all of them begin with.
     #[must_use]
-    pub fn shared(&self) -> &[u8] {
+    pub(crate) fn shared(&self) -> &[u8] {
         &self.shared
     }
 
     /// Bytes of an image.
     #[must_use]
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.shared.len() + TAIL
     }
 
     /// The SHA-256 of the image that ends so.
     #[must_use]
-    pub fn digest(&self, tail: [u8; TAIL]) -> Digest {
+    pub(crate) fn digest(&self, tail: [u8; TAIL]) -> Digest {
         Digest::from_bytes(self.hash.clone().chain_update(tail).finalize().into())
     }
 }

@@ -3,33 +3,35 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`groups`] | the rows of the report, in groups that are measured together |
-//! | [`mod@bench`] | what all of them share: systems under load, in turns |
-//! | [`system`] | ours and the peer, started and looked at from outside |
-//! | [`load`] | clients in a closed or an open loop, in one thread |
-//! | [`wire`] | the two protocols, as cheap as can be |
-//! | [`image`] | images that are unlike in their last bytes only |
-//! | [`processes`] | processor time and memory, from /proc |
-//! | [`limits`] | what the machine can do, one thing at a time |
-//! | [`redis`] | as much of Redis' protocol as that needs |
-//! | [`stats`] | medians and percentiles |
-//! | [`report`] | the rows, the runs, and how they are written |
-//! | [`machine`] | on what all this was measured |
-//! | [`cli`] | the commands of `imgsys-bench` |
+//! | `groups` | the rows of the report, in groups that are measured together |
+//! | `bench` | what all of them share: systems under load, in turns |
+//! | `system` | ours and the peer, started and looked at from outside |
+//! | `load` | clients in a closed or an open loop, in one thread |
+//! | `wire` | the two protocols, as cheap as can be |
+//! | `image` | images that are unlike in their last bytes only |
+//! | `processes` | processor time and memory, from /proc |
+//! | `limits` | what the machine can do, one thing at a time |
+//! | `redis` | as much of Redis' protocol as that needs |
+//! | `stats` | medians and percentiles |
+//! | `report` | the rows, the runs, and how they are written |
+//! | `machine` | on what all this was measured |
+//! | `cli` | the commands of `imgsys-bench` |
 //!
 //! Times on a busy machine say little, ratios within a run a lot: systems take turns, a few seconds
 //! each, several times, and medians are compared.
 
-pub mod bench;
-pub mod cli;
-pub mod groups;
-pub mod image;
-pub mod limits;
-pub mod load;
-pub mod machine;
-pub mod processes;
-pub mod redis;
-pub mod report;
-pub mod stats;
-pub mod system;
-pub mod wire;
+mod bench;
+mod cli;
+mod groups;
+mod image;
+mod limits;
+mod load;
+mod machine;
+mod processes;
+mod redis;
+mod report;
+mod stats;
+mod system;
+mod wire;
+
+pub use cli::{Cli, run};

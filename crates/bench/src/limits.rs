@@ -19,19 +19,19 @@ use std::{
 
 /// One of them, and how much of it a load on ours needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// What is done.
-    pub name: String,
+    pub(crate) name: String,
     /// So much of it a second.
-    pub per_second: f64,
+    pub(crate) per_second: f64,
     /// Of what.
-    pub unit: String,
+    pub(crate) unit: String,
     /// So much of it is needed for an image.
-    pub per_image: f64,
+    pub(crate) per_image: f64,
     /// By this load…
-    pub cell: String,
+    pub(crate) cell: String,
     /// …on this system.
-    pub system: String,
+    pub(crate) system: String,
 }
 
 /// How long each is tried.
@@ -44,7 +44,7 @@ const TASK: usize = 400;
 const ROWS: usize = 1000;
 
 /// The most of each that can be done in a second: its name, how often, and of what.
-pub fn measure(image: usize) -> anyhow::Result<Vec<(&'static str, f64, &'static str)>> {
+pub(crate) fn measure(image: usize) -> anyhow::Result<Vec<(&'static str, f64, &'static str)>> {
     let redis = TestRedis::start()?;
     let postgres = TestPostgres::start_tuned(Tuning::Durable)?;
     // Where the systems keep their files, too.

@@ -13,40 +13,43 @@ use link::Link;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-use tokio::{runtime::Builder, task::JoinSet, time::timeout};
+use tokio::{runtime::Builder, select, sync::Notify, task::JoinSet, time::timeout};
 
 /// After how long without an end a load is given up. A million images may wait for their turn.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What the clients do.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The server, as `127.0.0.1:7450`.
-    pub address: String,
+    pub(crate) address: String,
     /// What it speaks.
-    pub wire: Wire,
+    pub(crate) wire: Wire,
     /// What is sent.
-    pub images: Arc<Images>,
+    pub(crate) images: Arc<Images>,
     /// How urgent.
-    pub priority: Priority,
+    pub(crate) priority: Priority,
     /// So many clients.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// So many images of each client are under way at most.
-    pub window: usize,
+    pub(crate) window: usize,
     /// Images a second, of all clients together, if it is an open loop.
-    pub rate: Option<u32>,
+    pub(crate) rate: Option<u32>,
+    /// The first images of each client, so many, are one that the server has (see
+    /// [`Images::known`]): their bytes are not sent.
+    pub(crate) known: u64,
     /// When no more are sent.
-    pub until: Until,
+    pub(crate) until: Until,
 }
 
 /// When a load ends. What is under way then is waited for.
 #[derive(Debug, Clone, Copy)]
-pub enum Until {
+pub(crate) enum Until {
     /// So much time has passed.
     After(Duration),
     /// Each client has sent so many.
@@ -55,45 +58,45 @@ pub enum Until {
 
 /// What all clients together have done so far.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     accepted: AtomicU64,
     ended: AtomicU64,
-    stop: AtomicBool,
+    stop: Notify,
 }
 
 impl Counts {
     /// Images whose result has come.
-    pub fn ended(&self) -> u64 {
+    pub(crate) fn ended(&self) -> u64 {
         self.ended.load(Relaxed)
     }
 
     /// Images that are accepted, or have ended without that: the peer does not say.
-    pub fn accepted(&self) -> u64 {
+    pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Relaxed)
     }
 }
 
 /// Clients at work.
 #[derive(Debug)]
-pub struct Load {
+pub(crate) struct Load {
     counts: Arc<Counts>,
     thread: JoinHandle<anyhow::Result<Outcome>>,
 }
 
 /// What came of a load.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Images whose result came.
-    pub ended: u64,
+    pub(crate) ended: u64,
     /// From the first submit to the last result.
-    pub wall: Duration,
+    pub(crate) wall: Duration,
     /// How long each took, from when it was sent or due to its result.
-    pub times: Times,
+    pub(crate) times: Times,
 }
 
 impl Load {
     /// Starts the clients.
-    pub fn start(plan: Plan) -> anyhow::Result<Self> {
+    pub(crate) fn start(plan: Plan) -> anyhow::Result<Self> {
         let counts = Arc::<Counts>::default();
         let shared = Arc::clone(&counts);
         let thread = thread::Builder::new()
@@ -109,12 +112,12 @@ impl Load {
 
     /// How far it is.
     #[must_use]
-    pub fn counts(&self) -> &Counts {
+    pub(crate) fn counts(&self) -> &Counts {
         &self.counts
     }
 
     /// Waits until enough images are accepted, or the load has failed.
-    pub fn await_accepted(&self, images: u64) -> anyhow::Result<()> {
+    pub(crate) fn await_accepted(&self, images: u64) -> anyhow::Result<()> {
         while self.counts.accepted() < images {
             if self.thread.is_finished() {
                 bail!(
@@ -128,20 +131,20 @@ impl Load {
     }
 
     /// Waits for its end.
-    pub fn finish(self) -> anyhow::Result<Outcome> {
+    pub(crate) fn finish(self) -> anyhow::Result<Outcome> {
         let panicked = |_| anyhow!("the load panicked");
         self.thread.join().map_err(panicked)?
     }
 
     /// Cuts the connections. What was accepted goes on without them.
-    pub fn abandon(self) -> anyhow::Result<()> {
-        self.counts.stop.store(true, Relaxed);
+    pub(crate) fn abandon(self) -> anyhow::Result<()> {
+        self.counts.stop.notify_one();
         self.finish().map(drop)
     }
 }
 
 /// [`Load::start`] and [`Load::finish`].
-pub fn put(plan: Plan) -> anyhow::Result<Outcome> {
+pub(crate) fn put(plan: Plan) -> anyhow::Result<Outcome> {
     Load::start(plan)?.finish()
 }
 
@@ -163,9 +166,10 @@ async fn run(plan: Plan, counts: &Arc<Counts>) -> anyhow::Result<Outcome> {
         }
         anyhow::Ok(times)
     };
-    let times = timeout(PATIENCE, all)
-        .await
-        .context("waiting for results")??;
+    let times = select! {
+        () = counts.stop.notified() => Vec::new(),
+        times = timeout(PATIENCE, all) => times.context("waiting for results")??,
+    };
     Ok(Outcome {
         ended: times.len() as u64,
         wall: start.elapsed(),

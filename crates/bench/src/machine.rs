@@ -4,7 +4,7 @@ use std::{env::consts, fs, thread};
 
 /// The machine in a line: processor, cores, memory, kernel, and how busy it is.
 #[must_use]
-pub fn describe() -> String {
+pub(crate) fn describe() -> String {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let (cpu, memory, load) = (
         read("/proc/cpuinfo"),

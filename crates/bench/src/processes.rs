@@ -9,7 +9,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// The processes that these have started, and so on, and these.
 #[must_use]
-pub fn tree(roots: &[u32]) -> Vec<u32> {
+pub(crate) fn tree(roots: &[u32]) -> Vec<u32> {
     let mut all = Vec::new();
     let mut next = roots.to_vec();
     while let Some(pid) = next.pop() {
@@ -34,7 +34,7 @@ pub fn tree(roots: &[u32]) -> Vec<u32> {
 
 /// The processor time of these and all below them, in seconds, those that have ended included.
 #[must_use]
-pub fn cpu(roots: &[u32]) -> f64 {
+pub(crate) fn cpu(roots: &[u32]) -> f64 {
     // A process that ends meanwhile is counted with its parent the next time.
     let ticks: u64 = tree(roots)
         .into_iter()
@@ -45,7 +45,7 @@ pub fn cpu(roots: &[u32]) -> f64 {
 
 /// The processor time of this process alone, in seconds.
 #[must_use]
-pub fn own_cpu() -> f64 {
+pub(crate) fn own_cpu() -> f64 {
     TICK.as_secs_f64() * float(ticks(process::id(), 2).unwrap_or_default())
 }
 
@@ -60,7 +60,7 @@ fn ticks(pid: u32, times: usize) -> Option<u64> {
 
 /// The processor time of those threads whose name begins so, in seconds.
 #[must_use]
-pub fn thread_cpu(pid: u32, name: &str) -> f64 {
+pub(crate) fn thread_cpu(pid: u32, name: &str) -> f64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task"));
     let mut nanos = 0;
     for thread in threads.into_iter().flatten().flatten() {
@@ -79,7 +79,7 @@ pub fn thread_cpu(pid: u32, name: &str) -> f64 {
 
 /// The processor time of everything on this machine, in seconds.
 #[must_use]
-pub fn machine_cpu() -> f64 {
+pub(crate) fn machine_cpu() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields = stat.split_whitespace().skip(1).map(str::parse::<u64>);
     let fields: Vec<u64> = fields.map_while(Result::ok).collect();
@@ -93,23 +93,23 @@ pub fn machine_cpu() -> f64 {
 /// The memory of these and all below them in bytes, with each page that several of the machine's
 /// processes share divided among them (PSS).
 #[must_use]
-pub fn pss(roots: &[u32]) -> u64 {
+pub(crate) fn pss(roots: &[u32]) -> u64 {
     let of = |pid| kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:").ok();
     tree(roots).into_iter().filter_map(of).sum::<u64>() << 10
 }
 
 /// A process's resident memory in bytes.
-pub fn resident(pid: u32) -> anyhow::Result<u64> {
+pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
     Ok(kib(&format!("/proc/{pid}/status"), "VmRSS:")? << 10)
 }
 
 /// The most resident memory that a process has had since [`forget_peak`], in bytes.
-pub fn peak(pid: u32) -> anyhow::Result<u64> {
+pub(crate) fn peak(pid: u32) -> anyhow::Result<u64> {
     Ok(kib(&format!("/proc/{pid}/status"), "VmHWM:")? << 10)
 }
 
 /// Lets [`peak`] begin anew.
-pub fn forget_peak(pid: u32) -> anyhow::Result<()> {
+pub(crate) fn forget_peak(pid: u32) -> anyhow::Result<()> {
     let file = format!("/proc/{pid}/clear_refs");
     fs::write(&file, "5").with_context(|| format!("writing {file}"))
 }

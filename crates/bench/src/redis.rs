@@ -9,14 +9,14 @@ use std::{
 
 /// A connection over Redis' socket.
 #[derive(Debug)]
-pub struct Redis {
+pub(crate) struct Redis {
     write: UnixStream,
     read: BufReader<UnixStream>,
 }
 
 impl Redis {
     /// Connects to a URL as `unix:///…`.
-    pub fn connect(url: &str) -> anyhow::Result<Self> {
+    pub(crate) fn connect(url: &str) -> anyhow::Result<Self> {
         let path = url
             .strip_prefix("unix://")
             .context("Redis is on no socket")?;
@@ -26,7 +26,7 @@ impl Redis {
     }
 
     /// Sends commands, and reads as many answers.
-    pub fn pipeline(&mut self, commands: &[u8], count: usize) -> anyhow::Result<()> {
+    pub(crate) fn pipeline(&mut self, commands: &[u8], count: usize) -> anyhow::Result<()> {
         self.write.write_all(commands)?;
         for _ in 0..count {
             self.answer()?;
@@ -35,7 +35,7 @@ impl Redis {
     }
 
     /// How often each command was called so far, those inside scripts too.
-    pub fn calls(&mut self) -> anyhow::Result<BTreeMap<String, u64>> {
+    pub(crate) fn calls(&mut self) -> anyhow::Result<BTreeMap<String, u64>> {
         self.write
             .write_all(&command(&[b"INFO", b"commandstats"]))?;
         let text = self.answer()?;
@@ -70,7 +70,7 @@ impl Redis {
 
 /// A command as Redis reads it.
 #[must_use]
-pub fn command(words: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn command(words: &[&[u8]]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
         out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());

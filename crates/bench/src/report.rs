@@ -2,7 +2,7 @@
 
 mod text;
 
-pub use text::markdown;
+pub(crate) use text::markdown;
 
 use crate::{limits::Limit, stats::median};
 use anyhow::Context;
@@ -11,54 +11,54 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 /// A row of the table that users choose by.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Row {
+pub(crate) struct Row {
     /// What is measured.
-    pub name: String,
+    pub(crate) name: String,
     /// Of what kind `ours` and `peer` are.
-    pub unit: String,
+    pub(crate) unit: String,
     /// What it is here.
-    pub ours: f64,
+    pub(crate) ours: f64,
     /// What it is with the peer, if it was there and does such a thing.
-    pub peer: Option<f64>,
+    pub(crate) peer: Option<f64>,
     /// So many times better than the peer, than our own other figure, or than the bound that the name
     /// tells.
-    pub ratio: Option<f64>,
+    pub(crate) ratio: Option<f64>,
     /// What the ratio has to be at least.
-    pub least: f64,
+    pub(crate) least: f64,
     /// Whether it is; null if there is no ratio.
-    pub holds: Option<bool>,
+    pub(crate) holds: Option<bool>,
 }
 
 impl Row {
     /// Compared with the peer, where more is better.
     #[must_use]
-    pub fn more(name: &str, unit: &str, ours: f64, peer: Option<f64>, least: f64) -> Self {
+    pub(crate) fn more(name: &str, unit: &str, ours: f64, peer: Option<f64>, least: f64) -> Self {
         let ratio = peer.map(|peer| ours / peer);
         Self::new(name, unit, (ours, peer, ratio), least)
     }
 
     /// Compared with the peer, where less is better.
     #[must_use]
-    pub fn less(name: &str, unit: &str, ours: f64, peer: Option<f64>, least: f64) -> Self {
+    pub(crate) fn less(name: &str, unit: &str, ours: f64, peer: Option<f64>, least: f64) -> Self {
         let ratio = peer.map(|peer| peer / ours);
         Self::new(name, unit, (ours, peer, ratio), least)
     }
 
     /// Compared with our own figure, where more is better.
     #[must_use]
-    pub fn against(name: &str, unit: &str, ours: f64, base: f64, least: f64) -> Self {
+    pub(crate) fn against(name: &str, unit: &str, ours: f64, base: f64, least: f64) -> Self {
         Self::new(name, unit, (ours, None, Some(ours / base)), least)
     }
 
     /// May be so much at most.
     #[must_use]
-    pub fn at_most(name: &str, unit: &str, ours: f64, bound: f64) -> Self {
+    pub(crate) fn at_most(name: &str, unit: &str, ours: f64, bound: f64) -> Self {
         Self::new(name, unit, (ours, None, Some(bound / ours)), 1.0)
     }
 
     /// Must be so much at least.
     #[must_use]
-    pub fn at_least(name: &str, unit: &str, ours: f64, bound: f64) -> Self {
+    pub(crate) fn at_least(name: &str, unit: &str, ours: f64, bound: f64) -> Self {
         Self::new(name, unit, (ours, None, Some(ours / bound)), 1.0)
     }
 
@@ -82,57 +82,57 @@ impl Row {
 
 /// One load on one system.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Run {
+pub(crate) struct Run {
     /// Which load.
-    pub cell: String,
+    pub(crate) cell: String,
     /// Which system.
-    pub system: String,
+    pub(crate) system: String,
     /// The first repetition is 1.
-    pub repetition: usize,
+    pub(crate) repetition: usize,
     /// Images whose result came.
-    pub images: u64,
+    pub(crate) images: u64,
     /// Images a second.
-    pub images_per_s: f64,
+    pub(crate) images_per_s: f64,
     /// Milliseconds from submit to result.
-    pub p50_ms: f64,
+    pub(crate) p50_ms: f64,
     /// The same for 95 in a hundred.
-    pub p95_ms: f64,
+    pub(crate) p95_ms: f64,
     /// The same for 99 in a hundred.
-    pub p99_ms: f64,
+    pub(crate) p99_ms: f64,
     /// Microseconds of processor time an image, by part, until all was in the database.
-    pub cpu_us: BTreeMap<String, f64>,
+    pub(crate) cpu_us: BTreeMap<String, f64>,
     /// All parts together.
-    pub cpu_us_all: f64,
+    pub(crate) cpu_us_all: f64,
     /// What the load itself took, an image.
-    pub load_cpu_us: f64,
+    pub(crate) load_cpu_us: f64,
     /// Seconds from the last result until all was in the database.
-    pub drain_s: f64,
+    pub(crate) drain_s: f64,
     /// Cores that others on this machine took meanwhile.
-    pub others_cores: f64,
+    pub(crate) others_cores: f64,
 }
 
 /// Another figure of a system or of the machine, in words.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Fact {
+pub(crate) struct Fact {
     /// The group of rows to which it belongs.
-    pub group: String,
+    pub(crate) group: String,
     /// All of it.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// All of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// On what it was measured.
-    pub machine: String,
+    pub(crate) machine: String,
     /// The rows.
-    pub rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
     /// The loads.
-    pub runs: Vec<Run>,
+    pub(crate) runs: Vec<Run>,
     /// What the machine can do.
-    pub limits: Vec<Limit>,
+    pub(crate) limits: Vec<Limit>,
     /// What else was seen.
-    pub facts: Vec<Fact>,
+    pub(crate) facts: Vec<Fact>,
 }
 
 /// The whole report, from which the others are made.
@@ -141,13 +141,13 @@ const RAW: &str = "raw.json";
 impl Report {
     /// The report of an earlier run in this folder, or an empty one.
     #[must_use]
-    pub fn earlier(folder: &Path) -> Self {
+    pub(crate) fn earlier(folder: &Path) -> Self {
         let text = fs::read_to_string(folder.join(RAW)).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// Puts a row in, in place of an earlier one of that name.
-    pub fn put(&mut self, row: Row) {
+    pub(crate) fn put(&mut self, row: Row) {
         match self.rows.iter_mut().find(|known| known.name == row.name) {
             Some(known) => *known = row,
             None => self.rows.push(row),
@@ -155,19 +155,28 @@ impl Report {
     }
 
     /// The runs of this load on this system.
-    pub fn runs<'a>(&'a self, cell: &'a str, system: &'a str) -> impl Iterator<Item = &'a Run> {
+    pub(crate) fn runs<'a>(
+        &'a self,
+        cell: &'a str,
+        system: &'a str,
+    ) -> impl Iterator<Item = &'a Run> {
         let runs = self.runs.iter();
         runs.filter(move |run| run.cell == cell && run.system == system)
     }
 
     /// The median of a figure of these runs, if there are any.
     #[must_use]
-    pub fn median(&self, cell: &str, system: &str, figure: impl Fn(&Run) -> f64) -> Option<f64> {
+    pub(crate) fn median(
+        &self,
+        cell: &str,
+        system: &str,
+        figure: impl Fn(&Run) -> f64,
+    ) -> Option<f64> {
         median(self.runs(cell, system).map(figure))
     }
 
     /// Writes `report.md`, `report.json` with the rows and the runs, and all of it.
-    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let write = |name: &str, text: String| {
             let file = folder.join(name);

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 /// How long many things took.
 #[derive(Debug, Clone, Default)]
-pub struct Times(Vec<Duration>);
+pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
     /// In whatever order.
     #[must_use]
-    pub fn of(mut times: Vec<Duration>) -> Self {
+    pub(crate) fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         Self(times)
     }
 
     /// Milliseconds within which so many in a thousand were done; 0 if there are none.
     #[must_use]
-    pub fn at(&self, permille: usize) -> f64 {
+    pub(crate) fn at(&self, permille: usize) -> f64 {
         let last = self.0.len().saturating_sub(1);
         let time = self.0.get(last * permille / 1000);
         let micros = time.copied().unwrap_or_default().as_micros();
@@ -26,7 +26,7 @@ impl Times {
 
 /// The middle one, or the mean of the two in the middle.
 #[must_use]
-pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -40,7 +40,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 /// As a float, which is exact for whatever is counted here.
 #[must_use]
 #[expect(clippy::cast_precision_loss)]
-pub const fn float(count: u64) -> f64 {
+pub(crate) const fn float(count: u64) -> f64 {
     count as f64
 }
 

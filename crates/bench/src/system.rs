@@ -31,9 +31,9 @@ const DRAIN: Duration = Duration::from_secs(120);
 
 /// A system that is up.
 #[derive(Debug)]
-pub struct System {
+pub(crate) struct System {
     /// How reports call it.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     wire: Wire,
     address: String,
     /// The processes at the top of each of its parts.
@@ -44,34 +44,33 @@ pub struct System {
 #[derive(Debug)]
 enum Kind {
     Ours(Box<Stack>),
-    Peer(Peer),
+    // And its rows before the load.
+    Peer(Peer, u64),
 }
 
 /// What no part of a system but its own programs is made of.
-pub const STORES: [&str; 2] = ["redis", "postgres"];
+pub(crate) const STORES: [&str; 2] = ["redis", "postgres"];
 
 impl System {
     /// Ours, with one worker that looks at an image's header and simulates the rest.
-    pub fn ours(name: &'static str, durability: &str) -> anyhow::Result<Self> {
-        let builder = noop().set("server.durability", durability);
-        Self::of(name, builder.start()?)
+    pub(crate) fn ours(name: &'static str, durability: &str) -> anyhow::Result<Self> {
+        Self::start(name, noop().set("server.durability", durability))
     }
 
-    /// Ours, as it has been started.
-    pub fn of(name: &'static str, stack: Stack) -> anyhow::Result<Self> {
+    fn of(name: &'static str, stack: Stack) -> Self {
         let address = stack.address();
-        let parts = parts(&stack)?;
-        Ok(Self {
+        let parts = parts(&stack);
+        Self {
             name,
             wire: Wire::Imgsys,
             address,
             parts,
             kind: Kind::Ours(Box::new(stack)),
-        })
+        }
     }
 
     /// The peer, started by this program; `None` if it can't be had, and the program has said why.
-    pub fn peer(program: &Path) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn peer(program: &Path) -> anyhow::Result<Option<Self>> {
         let Some((peer, up)) = Peer::start(program)? else {
             return Ok(None);
         };
@@ -88,22 +87,52 @@ impl System {
             wire: Wire::Peer,
             address: up.address,
             parts,
-            kind: Kind::Peer(peer),
+            kind: Kind::Peer(peer, 0),
         }))
+    }
+
+    /// Ours, as this builder has it.
+    pub(crate) fn start(name: &'static str, builder: Builder) -> anyhow::Result<Self> {
+        Ok(Self::of(name, builder.start()?))
+    }
+
+    /// Looks again for its processes, of which some were started anew.
+    pub(crate) fn look(&mut self) {
+        if let Kind::Ours(stack) = &self.kind {
+            self.parts = parts(stack);
+        }
+    }
+
+    /// The process at the top of one of its parts.
+    pub(crate) fn pid(&self, part: &str) -> anyhow::Result<u32> {
+        let pids = self.parts.get(part).and_then(|pids| pids.first());
+        pids.copied()
+            .with_context(|| format!("{}: no {part}", self.name))
+    }
+
+    /// Where clients are served, as `127.0.0.1:7450`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Ours as it was started.
+    pub(crate) fn ours_stack(&self) -> anyhow::Result<&Stack> {
+        self.stack()
+            .with_context(|| format!("{} is not ours", self.name))
     }
 
     /// Ours as it was started, if it is that.
     #[must_use]
-    pub const fn stack(&self) -> Option<&Stack> {
+    pub(crate) const fn stack(&self) -> Option<&Stack> {
         match &self.kind {
             Kind::Ours(stack) => Some(stack),
-            Kind::Peer(_) => None,
+            Kind::Peer(..) => None,
         }
     }
 
     /// A closed loop on this system.
     #[must_use]
-    pub fn plan(
+    pub(crate) fn plan(
         &self,
         images: &Arc<Images>,
         (connections, window): (usize, usize),
@@ -117,13 +146,14 @@ impl System {
             connections,
             window,
             rate: None,
+            known: 0,
             until,
         }
     }
 
     /// The processor time that each part has taken, in seconds.
     #[must_use]
-    pub fn cpu(&self) -> BTreeMap<&'static str, f64> {
+    pub(crate) fn cpu(&self) -> BTreeMap<&'static str, f64> {
         let parts = self.parts.iter();
         parts
             .map(|(&part, pids)| (part, processes::cpu(pids)))
@@ -132,28 +162,29 @@ impl System {
 
     /// The memory of its own programs in bytes: without Redis and PostgreSQL.
     #[must_use]
-    pub fn memory(&self) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn memory(&self) -> BTreeMap<&'static str, u64> {
         let parts = self.parts.iter().filter(|(part, _)| !STORES.contains(part));
         parts
             .map(|(&part, pids)| (part, processes::pss(pids)))
             .collect()
     }
 
-    /// Forgets the images of earlier loads, where that is needed to count those of the next.
-    pub fn reset(&mut self) -> anyhow::Result<()> {
-        match &mut self.kind {
-            Kind::Ours(_) => Ok(()),
-            Kind::Peer(peer) => peer.ask::<bool>("reset").map(drop),
+    /// Looks what is there before a load, where that is needed to see its end. Nothing is removed:
+    /// file systems are slower for a while after that.
+    pub(crate) fn begin(&mut self) -> anyhow::Result<()> {
+        if let Kind::Peer(peer, rows) = &mut self.kind {
+            *rows = peer.ask("rows")?;
         }
+        Ok(())
     }
 
-    /// Waits until all images of the load are in the database; the peer has so many rows then.
-    pub fn drain(&mut self, rows: u64) -> anyhow::Result<()> {
+    /// Waits until all images of the load are in the database; the peer has so many rows more then.
+    pub(crate) fn drain(&mut self, rows: u64) -> anyhow::Result<()> {
         let until = Instant::now() + DRAIN;
         loop {
             let left = match &mut self.kind {
                 Kind::Ours(_) => unsaved(&self.address)?,
-                Kind::Peer(peer) => rows.saturating_sub(peer.ask("rows")?),
+                Kind::Peer(peer, before) => (*before + rows).saturating_sub(peer.ask("rows")?),
             };
             if left == 0 {
                 return Ok(());
@@ -171,15 +202,16 @@ impl System {
 
 /// Ours with nothing to do but what every image costs, on stores that keep what they are given.
 #[must_use]
-pub fn noop() -> Builder {
+pub(crate) fn noop() -> Builder {
     Stack::builder()
         .tuning(Tuning::Durable)
         .set("worker.classifier", "simulated")
         .set("worker.decode", "header")
 }
 
-fn parts(stack: &Stack) -> anyhow::Result<BTreeMap<&'static str, Vec<u32>>> {
-    let mut parts = BTreeMap::new();
+/// Those of its parts that run.
+fn parts(stack: &Stack) -> BTreeMap<&'static str, Vec<u32>> {
+    let mut parts = BTreeMap::<_, Vec<u32>>::new();
     let services = [
         ("server", stack.server()),
         ("persister", stack.persister()),
@@ -188,25 +220,33 @@ fn parts(stack: &Stack) -> anyhow::Result<BTreeMap<&'static str, Vec<u32>>> {
     ];
     let workers = stack.workers().iter().map(|worker| ("worker", worker));
     for (part, service) in services.into_iter().chain(workers) {
-        let pid = service
-            .pid()
-            .with_context(|| format!("{part} does not run"))?;
-        parts.entry(part).or_insert_with(Vec::new).push(pid);
+        if let Some(pid) = service.pid() {
+            parts.entry(part).or_default().push(pid);
+        }
     }
-    Ok(parts)
+    parts
 }
 
 /// Jobs that a server of ours still has in its spool.
-pub fn unsaved(address: &str) -> anyhow::Result<u64> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.write_all(&Wire::Imgsys.hello()?)?;
-    answer(&mut stream)?;
+pub(crate) fn unsaved(address: &str) -> anyhow::Result<u64> {
+    let mut stream = greeted(address)?;
     let mut request = Vec::new();
     encode(&ClientMessage::Status(Request { req: 1 }), 0, &mut request)?;
     stream.write_all(&request)?;
     match answer(&mut stream)? {
         ServerMessage::Status(status) => Ok(status.spool),
         other => bail!("no status but {other:?}"),
+    }
+}
+
+/// A connection to a server of ours, on which both have said hello.
+pub(crate) fn greeted(address: &str) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.write_all(&Wire::Imgsys.hello()?)?;
+    match answer(&mut stream)? {
+        ServerMessage::Welcome(_) => Ok(stream),
+        other => bail!("no welcome but {other:?}"),
     }
 }
 

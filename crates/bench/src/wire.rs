@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Who is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wire {
+pub(crate) enum Wire {
     /// An imgsys server.
     Imgsys,
     /// The server of bench/peer.
@@ -21,7 +21,7 @@ pub enum Wire {
 
 /// What an answer says.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// The connection may be used.
     Welcome,
     /// An image is safe.
@@ -48,7 +48,7 @@ const PEER_HEADER: usize = 16;
 
 /// Heads of submits of images of one size.
 #[derive(Debug, Clone)]
-pub struct Submits {
+pub(crate) struct Submits {
     template: Vec<u8>,
     /// Where number, job and digest go; the peer has only the number.
     number: usize,
@@ -57,7 +57,12 @@ pub struct Submits {
 
 impl Submits {
     /// For images of so many bytes. With `watch` unset nobody is told how they end.
-    pub fn new(wire: Wire, size: usize, priority: Priority, watch: bool) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        wire: Wire,
+        size: usize,
+        priority: Priority,
+        watch: bool,
+    ) -> anyhow::Result<Self> {
         match wire {
             Wire::Imgsys => Self::imgsys(size, priority, watch),
             Wire::Peer => Self::peer(size),
@@ -106,7 +111,7 @@ impl Submits {
     }
 
     /// Writes the head of this image's submit into `out`, in place of what is there.
-    pub fn write(
+    pub(crate) fn write(
         &self,
         number: u64,
         images: &Images,
@@ -124,6 +129,14 @@ impl Submits {
                 put(digest, images.digest(tail).as_bytes());
             }
         }
+    }
+}
+
+/// Turns the head of a submit into that of one without a body: the server has the image already.
+pub(crate) fn without_body(head: &mut [u8]) {
+    // The second half of the prefix is the body's length.
+    if let Some(prefix) = head.first_chunk_mut::<PREFIX_LEN>() {
+        prefix[PREFIX_LEN / 2..].fill(0);
     }
 }
 
@@ -149,7 +162,7 @@ fn number_of(job: JobId) -> u64 {
 
 impl Wire {
     /// What a connection begins with.
-    pub fn hello(self) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn hello(self) -> anyhow::Result<Vec<u8>> {
         let mut out = Vec::new();
         if self == Self::Imgsys {
             let hello = ClientMessage::Hello(Hello {
@@ -164,7 +177,7 @@ impl Wire {
 
     /// The first answer in `bytes` and its length, if it is there whole. A refusal is an error: under
     /// a load that is within the limits there is none.
-    pub fn answer(self, bytes: &[u8]) -> anyhow::Result<Option<(usize, Answer)>> {
+    pub(crate) fn answer(self, bytes: &[u8]) -> anyhow::Result<Option<(usize, Answer)>> {
         match self {
             Self::Imgsys => imgsys_answer(bytes),
             Self::Peer => peer_answer(bytes),

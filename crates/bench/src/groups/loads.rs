@@ -82,7 +82,7 @@ pub(super) fn small(bench: &mut Bench) -> anyhow::Result<()> {
     let (spread, _) = both(bench, &SMALL, NONE, |run| run.p99_ms / run.p50_ms)?;
     let name = "p99 / p50, 10 KB, C=8 W=16, durability none (at most 3)";
     bench.put(Row::at_most(name, "", spread, 3.0));
-    limits(bench)
+    Ok(())
 }
 
 pub(super) fn middle(bench: &mut Bench) -> anyhow::Result<()> {
@@ -155,7 +155,7 @@ pub(super) fn open(bench: &mut Bench) -> anyhow::Result<()> {
 const COUNTED: u64 = 4000;
 
 /// What the machine can do, and how much of it an image of 10 KB needs.
-fn limits(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) fn limits(bench: &mut Bench) -> anyhow::Result<()> {
     let images = Arc::new(Images::bitmaps(SMALL.bytes));
     let system = bench.systems()?.first_mut().context("no system")?;
     let url = system.stack().context("ours")?.redis().url();
@@ -182,7 +182,7 @@ fn limits(bench: &mut Bench) -> anyhow::Result<()> {
         .collect();
     let list = often.join(", ");
     bench.fact(
-        "10k",
+        "limits",
         format!("Redis' commands an image, {commands:.1} in all: {list}"),
     );
 

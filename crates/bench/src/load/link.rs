@@ -2,8 +2,8 @@
 
 use super::{Counts, Plan, Until};
 use crate::{
-    image::TAIL,
-    wire::{Answer, Submits, Wire},
+    image::{Images, TAIL},
+    wire::{Answer, Submits, Wire, without_body},
 };
 use anyhow::{Context as _, bail};
 use std::{
@@ -42,6 +42,8 @@ pub(super) struct Link {
     tail: [u8; TAIL],
     written: usize,
     writing: bool,
+    /// It is written without its bytes.
+    known: bool,
     /// What has come and is not yet a whole frame.
     come: Vec<u8>,
     buffer: Box<[u8]>,
@@ -81,6 +83,7 @@ impl Link {
             tail,
             written: 0,
             writing: false,
+            known: false,
             come: Vec::new(),
             buffer: vec![0; BUFFER].into(),
             start: now,
@@ -93,7 +96,8 @@ impl Link {
     pub(super) async fn run(mut self, start: Instant) -> anyhow::Result<Vec<Duration>> {
         self.start = start;
         if let Until::After(time) = self.plan.until {
-            self.until = Some(start + time);
+            // None if that is never.
+            self.until = start.checked_add(time);
         }
         poll_fn(|cx| self.poll(cx)).await?;
         Ok(self.times)
@@ -128,7 +132,7 @@ impl Link {
                 }
             }
             let over = !self.writing && self.ended == self.sent() && self.is_over(Instant::now());
-            if over || self.counts.stop.load(Relaxed) {
+            if over {
                 return Poll::Ready(Ok(()));
             }
             match self.read(cx) {
@@ -158,9 +162,15 @@ impl Link {
             None => now,
         };
         let number = self.index << 32 | self.sent();
+        self.known = self.sent() < self.plan.known;
         self.tail[8..].copy_from_slice(&number.to_be_bytes());
-        self.submits
-            .write(number, &self.plan.images, self.tail, &mut self.head);
+        let (images, head) = (&self.plan.images, &mut self.head);
+        if self.known {
+            self.submits.write(number, images, Images::KNOWN, head);
+            without_body(head);
+        } else {
+            self.submits.write(number, images, self.tail, head);
+        }
         self.begun.push(Some(begin));
         self.written = 0;
         self.writing = true;
@@ -168,7 +178,10 @@ impl Link {
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<()>> {
-        let parts = [self.head.as_slice(), self.plan.images.shared(), &self.tail];
+        let body = [self.plan.images.shared(), &self.tail];
+        let [shared, tail] = if self.known { [&[][..]; 2] } else { body };
+        let whole = self.head.len() + shared.len() + tail.len();
+        let parts = [self.head.as_slice(), shared, tail];
         let mut skip = self.written;
         let slices = parts.map(|part| {
             let skipped = skip.min(part.len());
@@ -182,7 +195,7 @@ impl Link {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error).context("sending an image")),
             Poll::Ready(Ok(len)) => {
                 self.written += len;
-                self.writing = self.written < self.head.len() + self.plan.images.size();
+                self.writing = self.written < whole;
                 Poll::Ready(Ok(()))
             }
         }

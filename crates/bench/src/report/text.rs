@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write};
 
 /// The report as Markdown.
 #[must_use]
-pub fn markdown(report: &Report) -> String {
+pub(crate) fn markdown(report: &Report) -> String {
     let mut out = format!("# Benchmark\n\n{}\n\n", report.machine);
     out +=
         "| what | unit | ours | peer | ratio | at least | holds |\n|---|---|--:|--:|--:|--:|---|\n";
@@ -70,6 +70,11 @@ fn runs(out: &mut String, report: &Report) {
                     .unwrap_or_default(),
             )
         };
+        // Where images wait for long there is none.
+        let time = |figure: &dyn Fn(&Run) -> f64| match of(figure) {
+            none if none == number(0.0) => "–".into(),
+            time => time,
+        };
         let rates = || {
             report
                 .runs(&pair.cell, &pair.system)
@@ -90,9 +95,9 @@ fn runs(out: &mut String, report: &Report) {
                     number(rates().fold(f64::INFINITY, f64::min)),
                     number(rates().fold(0.0, f64::max))
                 ),
-                of(&|run| run.p50_ms),
-                of(&|run| run.p95_ms),
-                of(&|run| run.p99_ms),
+                time(&|run| run.p50_ms),
+                time(&|run| run.p95_ms),
+                time(&|run| run.p99_ms),
                 of(&|run| run.cpu_us_all),
                 parts.collect::<Vec<_>>().join(", "),
                 of(&|run| run.load_cpu_us),
