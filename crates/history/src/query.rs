@@ -1,7 +1,7 @@
 //! The SQL of a page of the history: only the conditions that are set, so that an index fits.
 
 use crate::value::{COLUMNS, text, time};
-use imgsys_types::{Cursor, HistoryFilter, Whose};
+use imgsys_types::{Cursor, HistoryFilter, Timestamp, Whose};
 use postgres_types::{ToSql, Type};
 
 /// A value and its type, as a statement takes them.
@@ -49,7 +49,12 @@ impl Query {
                           WHERE owner = owner_name AND deleted_at IS NULL"
             )),
         }
-        query.filter(filter);
+        // Of the two upper ends only the lower one is asked for: PostgreSQL begins at either, and would
+        // pass over all rows between them.
+        let after =
+            after.filter(|after| filter.until.is_none_or(|until| after.submitted_at < until));
+        let until = filter.until.filter(|_| after.is_none());
+        query.filter(filter, until);
         if let Some(after) = after {
             let submitted_at = query.value(time(after.submitted_at), Type::TIMESTAMPTZ);
             let id = query.value(after.job.uuid(), Type::UUID);
@@ -67,10 +72,10 @@ impl Query {
         query
     }
 
-    fn filter(&mut self, filter: &HistoryFilter) {
+    fn filter(&mut self, filter: &HistoryFilter, until: Option<Timestamp>) {
         let HistoryFilter {
             since,
-            until,
+            until: _,
             label,
             min_confidence,
             state,
@@ -84,7 +89,7 @@ impl Query {
             self.and(&format!("submitted_at >= {since}"));
         }
         if let Some(until) = until {
-            let until = self.value(time(*until), Type::TIMESTAMPTZ);
+            let until = self.value(time(until), Type::TIMESTAMPTZ);
             self.and(&format!("submitted_at < {until}"));
         }
         if let Some(label) = label {
@@ -167,7 +172,7 @@ mod tests {
         erase::{DELETED, NEEDED},
         migrate,
     };
-    use imgsys_types::{JobId, JobState, Owner, Timestamp};
+    use imgsys_types::{JobId, JobState, Owner};
 
     #[test]
     fn wildcards_of_a_prefix_stand_for_themselves() {
@@ -275,6 +280,24 @@ mod tests {
             let lines = rows.unwrap().into_iter().map(|row| row.get(0));
             let plan = lines.collect::<Vec<String>>().join("\n");
             assert!(plan.contains(index), "{plan}");
+        }
+    }
+
+    #[test]
+    fn of_two_upper_ends_the_lower_one_is_asked_for() {
+        let until = Timestamp::from_micros(2_000_000);
+        let filter = HistoryFilter {
+            until: Some(until),
+            ..HistoryFilter::default()
+        };
+        for (micros, by_place) in [(1_999_999, true), (2_000_000, false), (3_000_000, false)] {
+            let after = Cursor {
+                submitted_at: Timestamp::from_micros(micros),
+                job: JobId::from_bytes([0; 16]),
+            };
+            let query = Query::page(&Owner::local().into(), &filter, Some(after), 10);
+            assert_eq!(query.sql.contains("(submitted_at, id) <"), by_place);
+            assert_eq!(query.sql.contains("submitted_at < $"), !by_place);
         }
     }
 
