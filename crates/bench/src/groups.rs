@@ -1,6 +1,7 @@
 //! The rows of the report, in groups that are measured together.
 
 mod backlog;
+mod history;
 mod idle;
 mod loads;
 mod memory;
@@ -89,6 +90,12 @@ pub(crate) const GROUPS: &[Group] = &[
         about: "what jobs that wait cost, and a server that starts with a million of them",
         quick: false,
         run: backlog::waiting,
+    },
+    Group {
+        name: "history",
+        about: "pages of a history of five million jobs, by every filter",
+        quick: false,
+        run: history::pages,
     },
     Group {
         name: "limits",
