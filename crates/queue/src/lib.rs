@@ -16,6 +16,7 @@
 //! | `scripts`, `lua/` | what happens in Redis as a whole |
 //! | `address` | the connection string of a Redis, and the names of its keys |
 //! | `link`, `subscription` | connections that come back by themselves |
+//! | `measure` | what a task costs without Redis, for benchmarks |
 //! | `monitor` | events and remote control, for programs written for Celery |
 //!
 //! Delivery is at least once; what a task brings about happens exactly once, because finishing is
@@ -25,6 +26,8 @@ pub mod dead;
 pub mod events;
 pub mod keys;
 pub mod listen;
+#[doc(hidden)]
+pub mod measure;
 pub mod producer;
 pub mod worker;
 

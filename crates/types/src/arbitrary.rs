@@ -1,4 +1,4 @@
-//! Strategies that make any value of each type, for property tests.
+//! Strategies that make any value of each type, for property tests, and a typical one, for benchmarks.
 
 use crate::{
     Analysis, Analyzer, Color, Cursor, Digest, ErrorCode, Exif, Exposure, Failure, FailureReason,
@@ -289,4 +289,86 @@ pub fn limits() -> impl Strategy<Value = Limits> {
                 idle_ms,
             },
         )
+}
+
+/// A line of the history as most are: a photograph that was looked into and labelled. Always the
+/// same, so that what it costs can be compared.
+#[must_use]
+pub fn typical() -> JobRecord {
+    let score = |label: &str, confidence| Score {
+        label: label.to_owned(),
+        confidence,
+    };
+    let color = |rgb: &str, share| Color {
+        rgb: rgb.to_owned(),
+        share,
+    };
+    let accepted = 1_764_000_000_123_456;
+    let mut id = [0x5a; 16];
+    // What makes it a UUID of version 7.
+    (id[6], id[8]) = (0x7a, 0x9a);
+    let job = Job {
+        id: JobId::from_bytes(id),
+        owner: Owner::local(),
+        sha256: Digest::from_bytes([0xc4; 32]),
+        name: "photos/2025/IMG_20251103_174512.jpg".into(),
+        size: 234_567,
+        priority: Priority::default(),
+        submitted_at: Timestamp::from_micros(accepted),
+        server: ServerId::from_bytes([0x3c; 16]),
+    };
+    let properties = Properties {
+        format: "jpeg".into(),
+        width: 1920,
+        height: 1080,
+        color_type: Some("rgb".into()),
+        bit_depth: Some(8),
+        frames: Some(1),
+        sharpness: Some(412.75),
+        exposure: Some(Exposure {
+            mean: 47.25,
+            shadows: 1.5,
+            highlights: 0.25,
+        }),
+        colors: vec![color("#4a5b3c", 52.5), color("#c8d1d9", 31.25)],
+        perceptual_hash: Some(PerceptualHash::from_bits(0xa5a5_3c3c_0ff0_9669)),
+        thumb_hash: Some("1QcSHQRnh493V4dIh4eXh1h4kJUI".into()),
+        exif: Some(Exif {
+            camera: Some("Pinhole 5".into()),
+            taken_at: Some("2025-11-03T17:45:12".into()),
+            exposure_time: Some(0.008),
+            f_number: Some(1.8),
+            iso: Some(64),
+            ..Exif::default()
+        }),
+        ..Properties::default()
+    };
+    let analysis = Analysis {
+        analyzer: Analyzer {
+            name: "onnx".into(),
+            version: "1+01234567".into(),
+            model: Some(Digest::from_bytes([0x7e; 32])),
+        },
+        label: "tabby cat".into(),
+        confidence: 85.5,
+        scores: vec![
+            score("tabby cat", 85.5),
+            score("tiger cat", 9.25),
+            score("lynx", 3.25),
+        ],
+        properties,
+    };
+    let result = JobResult {
+        run: 0,
+        outcome: Outcome::Done(analysis),
+        worker: Some("imgsys@worker-1".into()),
+        attempts: 1,
+        queued_us: 812,
+        analysis_us: 25_431,
+        finished_at: Timestamp::from_micros(accepted + 27_000),
+    };
+    JobRecord {
+        job,
+        result: Some(result),
+    }
 }

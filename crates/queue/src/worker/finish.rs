@@ -8,7 +8,7 @@ use crate::{
     canvas::Sent,
     celery_result::{Keep, celery_result, celery_result_of, follow, iso},
     events,
-    incoming::{Kin, MAX_MESSAGE, Rejected},
+    incoming::{Incoming, Kin, MAX_MESSAGE, Rejected},
     keys::{self, Keys},
     link::{Backoff, Link, is_no_script},
     scripts,
@@ -16,6 +16,7 @@ use crate::{
 use imgsys_types::{Failure, FailureReason, JobRecord, JobResult, Timestamp};
 use redis::{Cmd, RedisResult, cmd};
 use serde_json::json;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
@@ -204,6 +205,14 @@ impl Finish {
         cmd.arg(&self.tags);
         cmd
     }
+}
+
+/// The command that ends a task, as it is sent.
+pub(crate) fn end_command(task: Arc<Incoming>, tag: &str, result: JobResult) -> Vec<u8> {
+    let tags = vec![tag.to_owned()];
+    let end = Finish::task(Released { task, tags }, result);
+    end.command(&Keys::new(0, "", ""), Keep::new(Duration::from_secs(600)))
+        .get_packed_command()
 }
 
 fn dead_letter(reason: &str, detail: &str, raw: &[u8]) -> String {

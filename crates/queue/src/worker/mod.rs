@@ -43,6 +43,7 @@ use async_trait::async_trait;
 pub use begun::Begun;
 use control::Control;
 use finish::Finish;
+pub(crate) use finish::end_command;
 use imgsys_types::{Analysis, Failure, Job};
 use leases::{Leases, Released};
 use std::{
