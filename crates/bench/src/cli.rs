@@ -7,6 +7,7 @@ use crate::{
     load::{self, Plan, Until},
     machine,
     report::{Report, markdown},
+    scale::Scale,
     stats::float,
     wire::Wire,
 };
@@ -29,6 +30,8 @@ enum Command {
     Run(Run),
     /// Put a load on a server that runs
     Load(Load),
+    /// Plan for more than one machine, by what an image was measured to cost
+    Scale(Scale),
     /// List the groups of rows
     List,
 }
@@ -84,6 +87,7 @@ pub fn run(cli: &Cli) -> ExitCode {
     let done = match &cli.command {
         Command::Run(options) => options.run(),
         Command::Load(options) => options.run(),
+        Command::Scale(options) => options.run(),
         Command::List => {
             for group in GROUPS {
                 println!("{:<10} {}", group.name, group.about);

@@ -15,6 +15,7 @@
 //! | `stats` | medians and percentiles |
 //! | `report` | the rows, the runs, and how they are written |
 //! | `machine` | on what all this was measured |
+//! | `scale` | growth past one machine, on paper |
 //! | `cli` | the commands of `imgsys-bench` |
 //!
 //! Times on a busy machine say little, ratios within a run a lot: systems take turns, a few seconds
@@ -30,6 +31,7 @@ mod machine;
 mod processes;
 mod redis;
 mod report;
+mod scale;
 mod stats;
 mod system;
 mod wire;
