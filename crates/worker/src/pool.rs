@@ -1,5 +1,10 @@
 //! The threads on which images are analysed.
 //!
+//! Jobs wait in one line. As many threads as may work at once take them from it, one after the other,
+//! and sleep while there are none: a thread that goes from one job to the next costs no waking, and
+//! one that has nothing to do costs nothing. (Rayon's own queues would have idle threads look for
+//! work again and again before they sleep, which is as dear as analysing a small image.)
+//!
 //! A thread that hangs in a decoder can't be stopped. It is written off: its turn goes to one of the
 //! spare threads, which the pool has from the start, and what it brings in the end is dropped. Then
 //! it is a spare thread itself. When more hang than there are spare ones, the pool is worn out:
@@ -8,42 +13,26 @@
 //! The pool can grow and shrink. Then its threads are replaced by another set of them; those of the
 //! old one end as soon as they have done what they were given.
 
+mod line;
+
+use line::{Asked, Line};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::timeout,
-};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tokio::{sync::oneshot, time::timeout};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// Threads beside Tokio's. Jobs begin in the order in which they come.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    line: Arc<Line>,
     /// As many threads as may be stuck more than work.
-    threads: Mutex<Arc<ThreadPool>>,
-    /// How many work at once.
-    count: AtomicUsize,
-    /// So many jobs at once.
-    turns: Arc<Semaphore>,
+    threads: Mutex<ThreadPool>,
+    max_stuck: usize,
     patience: Patience,
-    stuck: Arc<Stuck>,
-}
-
-/// The threads that are written off.
-#[derive(Debug)]
-struct Stuck {
-    count: AtomicUsize,
-    limit: usize,
-    worn_out: CancellationToken,
+    _watch: AbortOnDropHandle<()>,
 }
 
 /// How long is waited for each part of a task.
@@ -82,49 +71,33 @@ pub(crate) enum PoolError {
 }
 
 impl Pool {
-    /// So many threads, and as many in reserve as may be stuck at once.
+    /// So many threads, and as many in reserve as may be stuck at once. Needs a Tokio runtime.
     pub(crate) fn new(
         threads: usize,
         max_stuck: usize,
         patience: Patience,
     ) -> Result<Self, ThreadPoolBuildError> {
+        let line = Arc::new(Line::new(threads, max_stuck, patience.run));
+        let watching = tokio::spawn(Arc::clone(&line).watch());
         Ok(Self {
-            threads: Mutex::new(start(threads, max_stuck)?),
-            count: AtomicUsize::new(threads),
-            turns: Arc::new(Semaphore::new(threads)),
+            threads: Mutex::new(start(&line, threads, max_stuck)?),
+            line,
+            max_stuck,
             patience,
-            stuck: Arc::new(Stuck {
-                count: AtomicUsize::new(0),
-                limit: max_stuck,
-                worn_out: CancellationToken::new(),
-            }),
+            _watch: AbortOnDropHandle::new(watching),
         })
     }
 
     /// How many jobs run at once.
     pub(crate) fn threads(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.line.limit()
     }
 
     /// From now on so many run at once, at least one. If these are fewer, then those that run go on.
-    /// Needs a Tokio runtime.
     pub(crate) fn resize(&self, threads: usize) -> Result<(), ThreadPoolBuildError> {
         let threads = threads.max(1);
-        let fresh = start(threads, self.stuck.limit)?;
-        *self.threads.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-        let before = self.count.swap(threads, Ordering::Relaxed);
-        if threads > before {
-            self.turns.add_permits(threads - before);
-        } else {
-            let turns = Arc::clone(&self.turns);
-            tokio::spawn(async move {
-                for _ in threads..before {
-                    if let Ok(turn) = turns.acquire().await {
-                        turn.forget();
-                    }
-                }
-            });
-        }
+        let mut present = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        *present = start(&self.line, threads, self.max_stuck)?;
         Ok(())
     }
 
@@ -135,7 +108,7 @@ impl Pool {
 
     /// Cancelled when more threads are stuck than there are in reserve.
     pub(crate) fn worn_out(&self) -> CancellationToken {
-        self.stuck.worn_out.clone()
+        self.line.worn_out()
     }
 
     /// Runs a job on one of the threads. A job that nobody waits for any more when its turn comes
@@ -144,85 +117,44 @@ impl Pool {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        let Patience { begin, run, .. } = self.patience;
-        let turn = timeout(begin, Arc::clone(&self.turns).acquire_owned()).await;
-        let turn = turn.map_err(|_| PoolError::NeverBegun(begin))?;
-        let turn = Turn::new(turn.map_err(|_| PoolError::Closed)?);
-        let (sender, receiver) = oneshot::channel();
-        let (of_thread, stuck) = (turn.clone(), Arc::clone(&self.stuck));
-        let threads = Arc::clone(&self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        threads.spawn_fifo(move || {
-            // Nothing that the job shares is written to.
-            let result = catch_unwind(AssertUnwindSafe(job));
-            if of_thread.take().is_none() {
-                stuck.has_come_back();
-            }
-            // Whoever waited may be gone by now: its time limit has struck.
-            let _ = sender.send(result.map_err(|cause| PoolError::Panicked(message(&*cause))));
-        });
-        // Also if whoever waits for it goes: a thread that hangs is noticed even then.
-        let stuck = Arc::clone(&self.stuck);
-        let watching = tokio::spawn(async move {
-            if let Ok(result) = timeout(run, receiver).await {
-                return result.unwrap_or(Err(PoolError::Closed));
-            }
-            if let Some(turn) = turn.take() {
-                stuck.write_off(turn);
-            }
-            Err(PoolError::TookTooLong(run))
-        });
-        watching.await.unwrap_or(Err(PoolError::Closed))
-    }
-}
-
-/// So many threads, and as many in reserve as may be stuck at once.
-fn start(threads: usize, max_stuck: usize) -> Result<Arc<ThreadPool>, ThreadPoolBuildError> {
-    let builder = ThreadPoolBuilder::new()
-        .num_threads(threads.saturating_add(max_stuck))
-        .thread_name(|index| format!("analysis-{index}"));
-    builder.build().map(Arc::new)
-}
-/// The right to keep a thread busy. The thread gives it back when it is done, unless it was taken
-/// from it before.
-#[derive(Clone)]
-struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
-
-impl Turn {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(Mutex::new(Some(permit))))
-    }
-
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Stuck {
-    /// Gives the turn of a thread that hangs to a spare one, if there is one left.
-    fn write_off(&self, turn: OwnedSemaphorePermit) {
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let limit = self.limit;
-        if count <= limit {
-            warn!("a thread hangs in an analysis and is replaced: {count} of {limit} that may");
-            drop(turn);
-        } else {
-            warn!("{count} threads hang in analyses: this worker ends, to be started anew");
-            turn.forget();
-            self.worn_out.cancel();
+        let (reply, mut result) = oneshot::channel();
+        let asked = Arc::new(Asked::new(reply));
+        self.line.push(Arc::clone(&asked), job);
+        let begin = self.patience.begin;
+        if let Ok(result) = timeout(begin, &mut result).await {
+            return result.unwrap_or(Err(PoolError::Closed));
         }
-    }
-
-    fn has_come_back(&self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        info!("a thread that was written off has come to an end, too late");
+        if asked.take_back() {
+            return Err(PoolError::NeverBegun(begin));
+        }
+        // It has begun, so it is watched.
+        result.await.unwrap_or(Err(PoolError::Closed))
     }
 }
 
-fn message(cause: &(dyn Any + Send)) -> String {
-    let text = cause.downcast_ref::<&str>().copied();
-    text.or_else(|| cause.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("for no stated reason")
-        .to_owned()
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.line.close();
+    }
+}
+
+/// So many threads, and as many in reserve as may be stuck at once, in the place of any others.
+fn start(
+    line: &Arc<Line>,
+    threads: usize,
+    max_stuck: usize,
+) -> Result<ThreadPool, ThreadPoolBuildError> {
+    let all = threads.saturating_add(max_stuck);
+    let builder = ThreadPoolBuilder::new()
+        .num_threads(all)
+        .thread_name(|index| format!("analysis-{index}"));
+    let pool = builder.build()?;
+    let set = line.replace(threads);
+    pool.spawn_broadcast({
+        let line = Arc::clone(line);
+        move |_| line.work(set)
+    });
+    Ok(pool)
 }
 
 #[cfg(test)]
@@ -359,7 +291,7 @@ mod tests {
             assert_eq!(pool.run(|| 5).await, Ok(5));
             release.send(()).unwrap();
             // It counts until it has come back.
-            while pool.stuck.count.load(Ordering::Relaxed) > 0 {
+            while pool.line.stuck() > 0 {
                 tokio::task::yield_now().await;
             }
         }
