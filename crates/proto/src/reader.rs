@@ -34,7 +34,7 @@ pub enum ReadError {
 }
 
 /// Reads frames from a stream: the head with [`FrameReader::next`], then the body, if there is one,
-/// with [`FrameReader::body_chunk`] or [`FrameReader::body`].
+/// with [`FrameReader::body_chunk`], [`FrameReader::body_into`] or [`FrameReader::body`].
 ///
 /// [`FrameReader::next`] and [`FrameReader::body_chunk`] may be cancelled: what was read stays.
 #[derive(Debug)]
@@ -114,6 +114,28 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let chunk = self.buffer.split_to(want).freeze();
         self.body -= u32::try_from(want).unwrap_or(self.body);
         Ok(Some(chunk))
+    }
+
+    /// Puts the next bytes of the body into this room, as many as are there by now and fit; 0 once it
+    /// is all there. Large bodies are copied once this way. May be cancelled like the others.
+    pub async fn body_into(&mut self, room: &mut [u8]) -> Result<usize, ReadError> {
+        let want = (self.body as usize).min(room.len());
+        if want == 0 {
+            return Ok(0);
+        }
+        let room = &mut room[..want];
+        let read = if self.buffer.is_empty() {
+            self.stream.read(room).await?
+        } else {
+            let ready = want.min(self.buffer.len());
+            room[..ready].copy_from_slice(&self.buffer.split_to(ready));
+            ready
+        };
+        if read == 0 {
+            return Err(ReadError::Cut);
+        }
+        self.body -= u32::try_from(read).unwrap_or(self.body);
+        Ok(read)
     }
 
     /// The whole rest of the body. Only for bodies whose length the caller has found small.

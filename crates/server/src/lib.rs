@@ -205,6 +205,7 @@ async fn open(config: Config, tokens: Tokens, tls: Option<Arc<Identity>>) -> Res
             Durability::Fsync => imgsys_store::Durability::Fsync,
             Durability::None => imgsys_store::Durability::None,
         },
+        direct_io: config.server.direct_io,
         min_free: config.server.min_free.get(),
     };
     let opened = tokio::task::spawn_blocking(move || {

@@ -148,8 +148,10 @@ impl Session {
             Ok(upload) => upload,
             Err(problem) => return Ok(Err(refusal(&problem))),
         };
-        while let Some(chunk) = self.in_time(pace.rest(), frames.body_chunk()).await? {
-            if let Err(problem) = upload.write(chunk).await {
+        while frames.body_left() > 0 {
+            let reading = frames.body_into(upload.room());
+            let count = self.in_time(pace.rest(), reading).await?;
+            if let Err(problem) = upload.filled(count).await {
                 return Ok(Err(refusal(&problem)));
             }
         }

@@ -19,7 +19,7 @@ pub use onnx::{Layout, OnnxConfig, Resize};
 pub use tls::{DatabaseTls, RedisTls, ServerTls};
 
 use crate::ByteCount;
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
@@ -107,6 +107,17 @@ pub struct ServerConfig {
     /// When an image counts as accepted
     #[arg(id = "server.durability", long, value_enum, default_value = "fsync")]
     pub durability: Durability,
+    /// Whether images of 128 KiB and more are written past the kernel's cache: it saves processor time
+    /// and memory; on a disk that takes milliseconds to read, workers on this machine may be quicker
+    /// without
+    #[arg(
+        id = "server.direct_io",
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        default_value = "true"
+    )]
+    pub direct_io: bool,
     /// Unfinished jobs of this server in Redis at once; the rest wait in the spool
     #[arg(
         id = "server.dispatch_window",
@@ -194,6 +205,16 @@ pub struct WorkerConfig {
     #[command(flatten)]
     #[serde(default)]
     pub images: ImagesConfig,
+    /// Whether image files of 128 KiB and more are read past the kernel's cache, as the server writes
+    /// them
+    #[arg(
+        id = "worker.direct_io",
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        default_value = "true"
+    )]
+    pub direct_io: bool,
     /// Which classifier gives the label
     #[arg(id = "worker.classifier", long, value_enum, default_value = "auto")]
     pub classifier: ClassifierKind,

@@ -32,6 +32,7 @@ fn store(durability: Durability) -> (TempDir, Store) {
         dir: folder.path().join("spool"),
         images_dir: None,
         durability,
+        direct_io: true,
         min_free: 0,
     });
     (folder, store.unwrap())
@@ -61,7 +62,7 @@ async fn upload(store: &Store, job: Job, bytes: Bytes) -> Accepted {
     } else {
         let mut upload = store.upload().unwrap();
         for piece in bytes.chunks(PIECE) {
-            upload.write(bytes.slice_ref(piece)).await.unwrap();
+            upload.write(piece).await.unwrap();
         }
         Image::Upload(upload)
     };

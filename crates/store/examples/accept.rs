@@ -49,6 +49,7 @@ async fn main() -> Outcome {
                 dir: all.path().join(format!("{senders}-{durability:?}")),
                 images_dir: None,
                 durability,
+                direct_io: true,
                 min_free: 32 << 20,
             })?;
             let start = Instant::now();

@@ -1,6 +1,6 @@
 //! The image files: `images/ab/ab…`, and `images/incoming/` for uploads under way.
 
-use crate::{Durability, StoreError, backend::Unflushed, error::io_error};
+use crate::{Durability, StoreError, backend::Unflushed, buffer::Buffers, error::io_error};
 use imgsys_types::Digest;
 use rustix::fs::{Advice, AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use sha2::{Digest as _, Sha256};
@@ -21,6 +21,9 @@ pub(crate) struct Images {
     next_upload: AtomicU64,
     pub(crate) unflushed: Unflushed,
     pub(crate) durability: Durability,
+    /// Whether large files are written past the kernel's cache.
+    pub(crate) direct_io: bool,
+    pub(crate) buffers: Buffers,
     min_free: u64,
 }
 
@@ -63,6 +66,7 @@ impl Images {
     pub(crate) fn open(
         dir: PathBuf,
         durability: Durability,
+        direct_io: bool,
         min_free: u64,
     ) -> Result<Self, StoreError> {
         let handle = lock_dir(&dir)?;
@@ -84,6 +88,8 @@ impl Images {
             next_upload: AtomicU64::new(0),
             unflushed: Unflushed::default(),
             durability,
+            direct_io,
+            buffers: Buffers::default(),
             min_free,
         })
     }

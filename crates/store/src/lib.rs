@@ -63,6 +63,7 @@
 
 mod backend;
 mod batch;
+mod buffer;
 mod committer;
 mod error;
 mod health;

@@ -38,6 +38,8 @@ pub struct StoreOptions {
     pub images_dir: Option<PathBuf>,
     /// What an accepted image survives.
     pub durability: Durability,
+    /// Whether files of large images are written past the kernel's cache, where the file system can.
+    pub direct_io: bool,
     /// What uploads leave free on the disk, in bytes, so that the spool can still write results
     /// and removals: a database that meets a full disk in a commit has to be opened anew.
     pub min_free: u64,
@@ -61,11 +63,12 @@ impl Store {
             dir,
             images_dir,
             durability,
+            direct_io,
             min_free,
         } = options;
         let dir_handle = lock_dir(&dir)?;
         let images_dir = images_dir.unwrap_or_else(|| dir.join("images"));
-        let images = Images::open(images_dir, durability, min_free)?;
+        let images = Images::open(images_dir, durability, direct_io, min_free)?;
         let path = dir.join("spool.redb");
         if !path.try_exists().map_err(io_error("looking for", &path))? {
             make_database(&dir, &path)?;

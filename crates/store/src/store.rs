@@ -172,7 +172,7 @@ impl Store {
             }
             Image::Bytes(bytes) => {
                 let mut upload = self.upload()?;
-                upload.write(bytes).await?;
+                upload.write(&bytes).await?;
                 upload.finish(&job).await?
             }
             Image::Upload(upload) => upload.finish(&job).await?,

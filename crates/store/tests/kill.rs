@@ -46,7 +46,7 @@ async fn accept_without_end(store: Store, lane: u64) {
         say(&format!("began {} {}", job.id, job.sha256));
         let mut upload = store.upload().unwrap();
         for piece in image.chunks(20_000) {
-            upload.write(piece.to_vec().into()).await.unwrap();
+            upload.write(piece).await.unwrap();
         }
         let upload = Image::Upload(upload);
         let accepted = store.accept(job.clone(), upload).await.unwrap();

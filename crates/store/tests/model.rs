@@ -125,7 +125,7 @@ async fn take(store: Store, model: &mut Model, step: Step, images: &[Vec<u8>]) -
                 How::Upload(piece) => {
                     let mut upload = store.upload().unwrap();
                     for piece in bytes.chunks(piece) {
-                        upload.write(Bytes::copy_from_slice(piece)).await.unwrap();
+                        upload.write(piece).await.unwrap();
                     }
                     Image::Upload(upload)
                 }

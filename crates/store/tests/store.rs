@@ -150,7 +150,7 @@ async fn bytes_that_are_not_the_job_s_are_refused() {
             matches!(shorter, Err(StoreError::SizeMismatch { found, .. }) if found == len as u64 - 1)
         );
         let mut upload = store.upload().unwrap();
-        upload.write(noise(2, len).into()).await.unwrap();
+        upload.write(&noise(2, len)).await.unwrap();
         let other = store.accept(job.clone(), Image::Upload(upload)).await;
         assert!(
             matches!(other, Err(StoreError::DigestMismatch { announced, .. }) if announced == job.sha256)
@@ -174,7 +174,7 @@ async fn an_upload_in_pieces_is_whole_and_one_given_up_leaves_nothing() {
     for piece in [1000, 65_536, 300_000, 700_001] {
         let mut upload = store.upload().unwrap();
         for piece in image.chunks(piece) {
-            upload.write(Bytes::copy_from_slice(piece)).await.unwrap();
+            upload.write(piece).await.unwrap();
         }
         assert_eq!(upload.size(), 700_001);
         accept(&store, &job(&image), Image::Upload(upload)).await;
@@ -185,7 +185,7 @@ async fn an_upload_in_pieces_is_whole_and_one_given_up_leaves_nothing() {
         fs::remove_file(store.image_path(&job(&image).sha256)).unwrap();
     }
     let mut upload = store.upload().unwrap();
-    upload.write(image.clone().into()).await.unwrap();
+    upload.write(&image).await.unwrap();
     assert_eq!(incoming(&store), 1);
     drop(upload);
     assert_eq!(incoming(&store), 0);

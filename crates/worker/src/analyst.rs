@@ -8,6 +8,7 @@ use crate::{
     cache::Cache,
     fetch::{self, FetchError},
     pool::{Pool, PoolError},
+    room::Room,
     source::{Location, Refused, Sources},
 };
 use async_trait::async_trait;
@@ -15,18 +16,25 @@ use imgsys_analysis::{AnalysisError, Classifier, Options};
 use imgsys_queue::{Analyze, AnalyzeTask, Verdict};
 use imgsys_service::metrics::{Histogram, observe_since};
 use imgsys_types::{Analysis, Digest, Failure, FailureReason, Job};
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{cell::RefCell, path::Path, sync::Arc, time::Instant};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 /// Memory for images that come over HTTP, in KiB; one image that is larger may have it all.
 const HTTP_BUDGET_KIB: u32 = 128 << 10;
 
+thread_local! {
+    /// Where this thread reads image files to.
+    static ROOM: RefCell<Room> = RefCell::default();
+}
+
 /// What is needed to look into an image.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) classifier: Box<dyn Classifier>,
     pub(crate) options: Options,
+    /// Whether large files are read past the kernel's cache.
+    pub(crate) direct_io: bool,
     /// How long analyses take on their threads.
     pub(crate) took: Histogram,
 }
@@ -139,8 +147,12 @@ impl Engine {
         size: u64,
         known: Option<Analysis>,
     ) -> Result<Analysis, Trouble> {
-        let bytes = fetch::read_file(root, &sha256, size)?;
-        self.analyze(&bytes, sha256, known)
+        ROOM.with_borrow_mut(|room| {
+            let bytes = fetch::read_file(root, &sha256, size, self.direct_io, room)?;
+            let analysis = self.analyze(bytes, sha256, known);
+            room.tidy();
+            analysis
+        })
     }
 
     fn analyze_bytes(

@@ -1,5 +1,6 @@
 //! Fetching an image's bytes. What is read is never more than the job says that the image has.
 
+use crate::room::{ALIGN, Room};
 use imgsys_service::{config::ImagesConfig, read_secret};
 use imgsys_tls::{Check, ClientFiles, TlsError};
 use imgsys_types::Digest;
@@ -9,11 +10,11 @@ use reqwest::{
     redirect::Policy,
 };
 use rustix::{
-    fs::{FileType, Mode, OFlags, fstat, open, openat},
+    fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open, openat},
     io::Errno,
 };
 use sha2::{Digest as _, Sha256};
-use std::{fs::File, io::Read, path::Path, time::Duration};
+use std::{io, os::fd::OwnedFd, path::Path, time::Duration};
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -37,8 +38,18 @@ pub(crate) enum FetchError {
     Away(String),
 }
 
+/// From which size on files are read past the kernel's cache, if at all: where servers begin to write
+/// them so. Below it, setting up the disk's own transfer costs more than the copy that is saved.
+const DIRECT_MIN: u64 = 128 << 10;
+
 /// Reads an image out of a directory of images; blocks. No symbolic link below `root` is followed.
-pub(crate) fn read_file(root: &Path, sha256: &Digest, size: u64) -> Result<Vec<u8>, FetchError> {
+pub(crate) fn read_file<'a>(
+    root: &Path,
+    sha256: &Digest,
+    size: u64,
+    direct_io: bool,
+    room: &'a mut Room,
+) -> Result<&'a [u8], FetchError> {
     let name = sha256.to_string();
     let directory = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
     // If there is no directory of images at all, a disk is not mounted rather than an image lost.
@@ -62,13 +73,43 @@ pub(crate) fn read_file(root: &Path, sha256: &Digest, size: u64) -> Result<Vec<u
     if u64::try_from(stat.st_size) != Ok(size) {
         return Err(other_size(stat.st_size, size));
     }
-    let mut bytes = room_for(size)?;
-    File::from(file)
-        .take(size + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| FetchError::Away(format!("reading the file: {error}")))?;
-    verify(&bytes, sha256, size)?;
+    let len = usize::try_from(size).unwrap_or(usize::MAX - ALIGN);
+    let bytes = room.of(len).map_err(|_| no_memory(size))?;
+    if direct_io && size >= DIRECT_MIN {
+        // Not every file system can: then it is read like any other.
+        let _ = set_direct(&file, true);
+    }
+    let read = read(&file, &mut *bytes, len);
+    let read = read.map_err(|error| FetchError::Away(format!("reading the file: {error}")))?;
+    let bytes = &bytes[..read];
+    verify(bytes, sha256, size)?;
     Ok(bytes)
+}
+
+/// Reads so many bytes of a file from its beginning, or as many as it has. The room ends with the disk's
+/// own unit.
+fn read(file: &OwnedFd, room: &mut [u8], len: usize) -> io::Result<usize> {
+    let mut have = 0;
+    while have < len {
+        match rustix::io::read(file, &mut room[have..]) {
+            Ok(0) => break,
+            Ok(count) => have += count,
+            Err(Errno::INTR) => {}
+            // The disk wants it another way than it was asked.
+            Err(Errno::INVAL) if fcntl_getfl(file)?.contains(OFlags::DIRECT) => {
+                set_direct(file, false)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(have.min(len))
+}
+
+/// Has a file read past the kernel's cache, or through it.
+fn set_direct(file: &OwnedFd, direct: bool) -> Result<(), Errno> {
+    let mut flags = fcntl_getfl(file)?;
+    flags.set(OFlags::DIRECT, direct);
+    fcntl_setfl(file, flags)
 }
 
 /// Whether these are the bytes that were accepted.
@@ -101,10 +142,12 @@ fn room_for(size: u64) -> Result<Vec<u8>, FetchError> {
     let room = usize::try_from(size)
         .unwrap_or(usize::MAX)
         .saturating_add(1);
-    bytes
-        .try_reserve_exact(room)
-        .map_err(|_| FetchError::Away(format!("no memory for {size} bytes")))?;
+    bytes.try_reserve_exact(room).map_err(|_| no_memory(size))?;
     Ok(bytes)
+}
+
+fn no_memory(size: u64) -> FetchError {
+    FetchError::Away(format!("no memory for {size} bytes"))
 }
 
 /// Why nothing can be fetched over HTTP.

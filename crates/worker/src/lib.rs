@@ -5,7 +5,7 @@
 //! | [`cli`] | the command line |
 //! | [`dead`] | what is done about dead letters |
 //! | `source` | which URLs are fetched, and no others |
-//! | `fetch` | the bytes: out of a directory, or over HTTP |
+//! | `fetch`, `room` | the bytes: out of a directory, or over HTTP |
 //! | `classifier` | which classifier gives the label, and its model |
 //! | `metrics` | what is counted, and whether Redis is there |
 //! | `pool` | the threads that analyse, panics, time limits, threads that hang |
@@ -24,6 +24,7 @@ mod classifier;
 mod fetch;
 mod metrics;
 mod pool;
+mod room;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -215,6 +216,7 @@ fn engine(
     Ok(Engine {
         classifier,
         took,
+        direct_io: worker.direct_io,
         options: Options {
             limits: Limits {
                 max_pixels: limits.max_pixels,

@@ -47,6 +47,7 @@ fn analyst_of(
     time: Duration,
 ) -> Analyst {
     let engine = Engine {
+        direct_io: true,
         classifier: Box::new(classifier),
         took: Metrics::new("test", "0")
             .unwrap()

@@ -170,6 +170,7 @@ fn store(record: &JobRecord, runtime: &Runtime) -> anyhow::Result<()> {
         dir: folder.path().join("spool"),
         images_dir: None,
         durability: Durability::None,
+        direct_io: true,
         min_free: 0,
     })?;
     let mut number = 0_u64;

@@ -18,6 +18,7 @@ pub(super) fn options(dir: &Path) -> StoreOptions {
         dir: dir.into(),
         images_dir: None,
         durability: Durability::Fsync,
+        direct_io: true,
         min_free: 32 << 20,
     }
 }

@@ -13,6 +13,7 @@ pub(crate) fn options(dir: &Path, durability: Durability) -> StoreOptions {
         dir: dir.into(),
         images_dir: None,
         durability,
+        direct_io: true,
         min_free: 32 << 20,
     }
 }
