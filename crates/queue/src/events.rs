@@ -128,10 +128,26 @@ pub fn to_json(record: &JobRecord) -> Result<String, serde_json::Error> {
 
 /// The event with this data, its texts within bounds: it may come from a worker that is not ours.
 pub fn from_json(data: &[u8]) -> Result<JobRecord, serde_json::Error> {
-    let mut record: JobRecord = serde_json::from_slice(data)?;
+    serde_json::from_slice(data).map(bounded)
+}
+
+/// The events that are published together, one after the other. What is no event ends them, and is
+/// told.
+pub(crate) fn several_from_json(data: &[u8]) -> (Vec<JobRecord>, Option<serde_json::Error>) {
+    let mut records = Vec::new();
+    for record in serde_json::Deserializer::from_slice(data).into_iter() {
+        match record {
+            Ok(record) => records.push(bounded(record)),
+            Err(error) => return (records, Some(error)),
+        }
+    }
+    (records, None)
+}
+
+fn bounded(mut record: JobRecord) -> JobRecord {
     record.job.name = clean_name(&record.job.name);
     record.result = record.result.map(JobResult::bounded);
-    Ok(record)
+    record
 }
 
 /// The fields of the event's entry, as XADD takes them. Fails as [`to_json`] does.

@@ -146,18 +146,26 @@ async fn subscribe_and_forward(
             message = subscription.next() => message?,
             () = out.closed() => return Err(End::Over),
         };
-        let event = if message.get_channel_name() == results {
-            events::from_json(message.get_payload_bytes())
-                .map(|record| ServerEvent::Result(Box::new(record)))
+        let payload = message.get_payload_bytes();
+        let (news, problem) = if message.get_channel_name() == results {
+            let (records, problem) = events::several_from_json(payload);
+            let boxed = records.into_iter().map(Box::new);
+            (boxed.map(ServerEvent::Result).collect(), problem)
         } else {
-            serde_json::from_slice(message.get_payload_bytes())
-                .map(|runs: Vec<(String, i64)>| ServerEvent::Persisted(persisted(&runs)))
+            match serde_json::from_slice::<Vec<(String, i64)>>(payload) {
+                Ok(runs) => (vec![ServerEvent::Persisted(persisted(&runs))], None),
+                Err(error) => (Vec::new(), Some(error)),
+            }
         };
-        match event.map(|event| out.try_send(event)) {
-            Ok(Ok(())) => {}
-            Ok(Err(TrySendError::Full(_))) => return Err(End::Slow),
-            Ok(Err(TrySendError::Closed(_))) => return Err(End::Over),
-            Err(error) => warn!("on {}: {error}", message.get_channel_name()),
+        for event in news {
+            match out.try_send(event) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => return Err(End::Slow),
+                Err(TrySendError::Closed(_)) => return Err(End::Over),
+            }
+        }
+        if let Some(error) = problem {
+            warn!("on {}: {error}", message.get_channel_name());
         }
     }
 }

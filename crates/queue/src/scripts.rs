@@ -9,6 +9,10 @@ use std::sync::LazyLock;
 pub(crate) const FINISH_TEXT: &str = include_str!("lua/finish.lua");
 pub(crate) static FINISH: LazyLock<Script> = LazyLock::new(|| Script::new(FINISH_TEXT));
 
+/// The same of the script that ends several tasks.
+pub(crate) const FINISH_MANY_TEXT: &str = include_str!("lua/finish_many.lua");
+pub(crate) static FINISH_MANY: LazyLock<Script> = LazyLock::new(|| Script::new(FINISH_MANY_TEXT));
+
 macro_rules! scripts {
     ($($name:ident = $file:literal),* $(,)?) => {
         $(pub(crate) static $name: LazyLock<Script> =
@@ -42,6 +46,7 @@ mod tests {
         for script in [
             include_str!("lua/pop.lua"),
             include_str!("lua/finish.lua"),
+            include_str!("lua/finish_many.lua"),
             include_str!("lua/give_back.lua"),
             include_str!("lua/renew.lua"),
             include_str!("lua/dispatch.lua"),

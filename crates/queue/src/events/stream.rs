@@ -33,11 +33,20 @@ const MAX_BAD: usize = 10_000;
 /// now another run of the job may be under way.
 /// KEYS: the hash. ARGV: job, entry, job, entry, …
 const CLOSE: &str = "
+local jobs, gone = {}, {}
 for i = 1, #ARGV, 2 do
-    if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
-        redis.call('HDEL', KEYS[1], ARGV[i])
+    jobs[#jobs + 1] = ARGV[i]
+end
+for i, mark in ipairs(redis.call('HMGET', KEYS[1], unpack(jobs))) do
+    if mark == ARGV[2 * i] then
+        gone[#gone + 1] = jobs[i]
     end
+end
+if #gone > 0 then
+    redis.call('HDEL', KEYS[1], unpack(gone))
 end";
+/// How many jobs are closed at once: Lua's stack holds some thousands.
+const CLOSE_STEP: usize = 1000;
 
 /// Deletes consumers that hold nothing and have not asked for anything for long. In a script, for
 /// with a consumer goes what it holds.
@@ -198,13 +207,15 @@ impl EventStream {
             pipeline.arg(&entry.id);
         }
         for (server, ended) in by_server(entries().copied()) {
-            pipeline
-                .cmd("EVAL")
-                .arg(CLOSE)
-                .arg(1)
-                .arg(self.keys.open(server));
-            for Ended { job, entry, .. } in ended {
-                pipeline.arg(job.to_string()).arg(entry);
+            for ended in ended.chunks(CLOSE_STEP) {
+                pipeline
+                    .cmd("EVAL")
+                    .arg(CLOSE)
+                    .arg(1)
+                    .arg(self.keys.open(server));
+                for Ended { job, entry, .. } in ended {
+                    pipeline.arg(job.to_string()).arg(entry);
+                }
             }
         }
         for (server, ended) in by_server(written.iter().copied()) {

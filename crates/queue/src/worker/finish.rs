@@ -13,15 +13,21 @@ use crate::{
     link::{Backoff, Link, is_no_script},
     scripts,
 };
-use imgsys_types::{Failure, FailureReason, JobRecord, JobResult, Timestamp};
-use redis::{Cmd, RedisResult, cmd};
+use imgsys_types::{Failure, FailureReason, Job, JobId, JobRecord, JobResult, ServerId, Timestamp};
+use redis::{Cmd, RedisResult, Value, cmd};
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 /// How many ends are sent at once.
 const BATCH: usize = 256;
+/// How many of them are one call of a script, so that Redis is never busy with one for long.
+const TOGETHER: usize = 64;
 /// How many dead letters are kept; the oldest go first.
 const MAX_DEAD: usize = 10_000;
 /// How many bytes of a message that is too long are kept with its dead letter.
@@ -161,6 +167,13 @@ impl Finish {
             .then(|| celery_result_of(&self.task_id, result, kin, &followed.children));
     }
 
+    /// The job that it ends, if nothing else is to be done about it.
+    fn ordinary(&self) -> Option<&Job> {
+        let alone = self.dead.is_none() && self.sent.is_empty() && self.failed.is_empty();
+        let event = self.event.as_ref()?;
+        (alone && self.tags.len() == 1).then_some(&event.record.job)
+    }
+
     fn command(&self, keys: &Keys, keep: Keep) -> Cmd {
         let none = String::new();
         // Results that are not kept are not made.
@@ -256,39 +269,109 @@ pub(super) async fn finisher(link: Link, keep: Keep, mut ends: mpsc::UnboundedRe
 
 /// Sends the batch; what is not done stays in it.
 async fn send(link: &Link, keep: Keep, batch: &mut Vec<Finish>) {
+    let calls = calls(std::mem::take(batch));
     let mut pipeline = redis::pipe();
     pipeline.ignore_errors();
-    for finish in &*batch {
-        pipeline.add_command(finish.command(link.keys(), keep));
+    for call in &calls {
+        pipeline.add_command(match &call[..] {
+            [one] => one.command(link.keys(), keep),
+            many => many_command(many, link.keys(), keep),
+        });
     }
-    let replies = match link.pipeline::<Vec<RedisResult<String>>>(&pipeline).await {
-        Ok(replies) if replies.iter().any(lacks_script) => {
-            let mut load = cmd("SCRIPT");
-            load.arg("LOAD").arg(scripts::FINISH_TEXT);
-            match link.query::<String>(&load).await {
-                Ok(_) => link.pipeline(&pipeline).await,
-                Err(error) => Err(error),
-            }
-        }
+    let replies = match link.pipeline::<Vec<RedisResult<Value>>>(&pipeline).await {
+        Ok(replies) if replies.iter().any(lacks_script) => match load(link).await {
+            Ok(()) => link.pipeline(&pipeline).await,
+            Err(error) => Err(error),
+        },
         other => other,
     };
-    // An error of the connection has been noted by the link.
-    let Ok(replies) = replies else { return };
-    let sent = std::mem::take(batch);
-    for (finish, reply) in sent.into_iter().zip(replies) {
+    let Ok(replies) = replies else {
+        // An error of the connection has been noted by the link.
+        batch.extend(calls.into_iter().flatten());
+        return;
+    };
+    for (ends, reply) in calls.into_iter().zip(replies) {
         match reply {
             Ok(_) => {
-                // Nobody may be waiting.
-                let _ = finish.done.map(|done| done.send(()));
+                for finish in ends {
+                    // Nobody may be waiting.
+                    let _ = finish.done.map(|done| done.send(()));
+                }
             }
             Err(error) => {
                 link.failed(&error);
-                batch.push(finish);
+                batch.extend(ends);
             }
         }
     }
 }
 
-fn lacks_script(reply: &RedisResult<String>) -> bool {
+/// Which ends go in one call: ordinary ones of the same server, each job once; any other by itself.
+fn calls(batch: Vec<Finish>) -> Vec<Vec<Finish>> {
+    let mut calls: Vec<Vec<Finish>> = Vec::new();
+    let mut open: HashMap<ServerId, (usize, HashSet<JobId>)> = HashMap::new();
+    for finish in batch {
+        let job = finish.ordinary();
+        let together = job.and_then(|job| {
+            let (place, jobs) = open.get_mut(&job.server)?;
+            (jobs.len() < TOGETHER && jobs.insert(job.id)).then_some(*place)
+        });
+        if let Some(call) = together.and_then(|place| calls.get_mut(place)) {
+            call.push(finish);
+            continue;
+        }
+        if let Some(job) = job {
+            open.insert(job.server, (calls.len(), HashSet::from([job.id])));
+        }
+        calls.push(vec![finish]);
+    }
+    calls
+}
+
+/// Ends several tasks of a server's jobs.
+fn many_command(ends: &[Finish], keys: &Keys, keep: Keep) -> Cmd {
+    let events = || ends.iter().filter_map(|end| end.event.as_ref());
+    let server = events().next().map(|event| event.record.job.server);
+    let server = server.unwrap_or_else(keys::no_server);
+    let mut cmd = cmd("EVALSHA");
+    cmd.arg(scripts::FINISH_MANY.get_hash())
+        .arg(5 + ends.len())
+        .arg(keys.open(server))
+        .arg(keys.events())
+        .arg(keys.unacked())
+        .arg(keys.unacked_index())
+        .arg(keys.takeovers());
+    for end in ends {
+        cmd.arg(keys.task_result(&end.task_id));
+    }
+    cmd.arg(keys.results(server)).arg(keep.seconds());
+    for event in events() {
+        cmd.arg(event.record.job.id.to_string());
+    }
+    for end in ends {
+        cmd.arg(&end.tags);
+    }
+    for end in ends {
+        cmd.arg(&end.task_id);
+    }
+    for (end, event) in ends.iter().zip(events()) {
+        cmd.arg(keys::queued(event.run))
+            .arg(events::kind(&event.record))
+            .arg(&event.data)
+            .arg(keep.if_any(end.result.as_deref().unwrap_or_default()));
+    }
+    cmd
+}
+
+async fn load(link: &Link) -> RedisResult<()> {
+    for text in [scripts::FINISH_TEXT, scripts::FINISH_MANY_TEXT] {
+        let mut load = cmd("SCRIPT");
+        load.arg("LOAD").arg(text);
+        link.query::<String>(&load).await?;
+    }
+    Ok(())
+}
+
+fn lacks_script(reply: &RedisResult<Value>) -> bool {
     reply.as_ref().is_err_and(is_no_script)
 }
