@@ -46,10 +46,10 @@ impl Drop for Registered {
     }
 }
 
-/// What the worker loop knows of a message: the lease under which we hold what it says.
+/// What the worker loop knows of messages: the leases under which we hold what they say.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Params {
-    pub(super) lease: String,
+    pub(super) leases: Vec<String>,
 }
 
 /// The task `imgsys.analyze`, as the crate sees it.
@@ -61,7 +61,7 @@ struct AnalyzeImage {
 #[async_trait]
 impl Task for AnalyzeImage {
     const NAME: &'static str = keys::TASK;
-    const ARGS: &'static [&'static str] = &["lease"];
+    const ARGS: &'static [&'static str] = &["leases"];
     const DEFAULTS: TaskOptions = TaskOptions {
         time_limit: None,
         hard_time_limit: None,
@@ -89,10 +89,10 @@ impl Task for AnalyzeImage {
 
     async fn run(&self, params: Params) -> TaskResult<()> {
         let name = self.request.hostname.as_deref().unwrap_or_default();
-        match workers(|workers| workers.get(name).and_then(Weak::upgrade)) {
-            Some(worker) => worker.run(&params.lease).await,
-            None => Ok(()),
+        if let Some(worker) = workers(|workers| workers.get(name).and_then(Weak::upgrade)) {
+            worker.run_all(&params.leases).await;
         }
+        Ok(())
     }
 
     /// We hold tasks to their limits ourselves, for running over one is an end, not a retry.

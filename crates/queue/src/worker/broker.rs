@@ -3,12 +3,8 @@
 //! No call of it ever fails: what can't be done now is tried until it can, for the crate answers
 //! errors by dropping deliveries or by ending its loop.
 
-use super::{Shared, app::Params, fetch, finish::Finish, leases::Released};
-use crate::{
-    incoming::{self, Incoming},
-    keys,
-    link::Backoff,
-};
+use super::{Shared, app::Params, fetch, finish::Finish};
+use crate::{incoming::Incoming, keys};
 use async_trait::async_trait;
 use celery::{
     broker::{Broker, Delivery, DeliveryError, DeliveryStream},
@@ -132,44 +128,32 @@ impl Stream for Deliveries {
     }
 }
 
-/// A message in the loop's hands.
-#[derive(Debug)]
-pub(super) struct LeasedDelivery {
-    shared: Arc<Shared>,
-    lease: String,
-    task: Arc<Incoming>,
-    hold: Hold,
-}
-
 /// How a message counts while it is held.
 #[derive(Debug)]
-enum Hold {
+pub(super) enum Hold {
     /// It takes the place of another, until it is dropped.
     Permit { _permit: OwnedSemaphorePermit },
     /// It waits for its time, and only the number of those is limited.
-    Delayed,
+    Delayed(Arc<AtomicUsize>),
 }
 
-impl LeasedDelivery {
+impl Hold {
     /// The most messages that wait for their time without a permit.
     const MAX_DELAYED: usize = 4096;
 
-    pub(super) fn new(
-        shared: &Arc<Shared>,
-        lease: String,
-        task: Arc<Incoming>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        let hold = if task.is_early() && below(&shared.delayed, Self::MAX_DELAYED) {
-            Hold::Delayed
+    pub(super) fn new(shared: &Shared, task: &Incoming, permit: OwnedSemaphorePermit) -> Self {
+        if task.is_early() && below(&shared.delayed, Self::MAX_DELAYED) {
+            Self::Delayed(Arc::clone(&shared.delayed))
         } else {
-            Hold::Permit { _permit: permit }
-        };
-        Self {
-            shared: Arc::clone(shared),
-            lease,
-            task,
-            hold,
+            Self::Permit { _permit: permit }
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Self::Delayed(delayed) = self {
+            delayed.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -183,23 +167,35 @@ fn below(number: &AtomicUsize, limit: usize) -> bool {
         .is_ok()
 }
 
-impl Drop for LeasedDelivery {
-    fn drop(&mut self) {
-        if matches!(self.hold, Hold::Delayed) {
-            self.shared.delayed.fetch_sub(1, Ordering::Relaxed);
+/// Messages in the loop's hands: those that came together and may run at once, as one, for each that the
+/// loop is given costs it as much as a small image costs to be analysed; or one that waits for its time.
+#[derive(Debug)]
+pub(super) struct LeasedDelivery {
+    shared: Arc<Shared>,
+    leases: Vec<String>,
+    /// One of the tasks.
+    task: Arc<Incoming>,
+}
+
+impl LeasedDelivery {
+    pub(super) fn new(shared: &Arc<Shared>, leases: Vec<String>, task: Arc<Incoming>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            leases,
+            task,
         }
     }
 }
 
 impl TryDeserializeMessage for LeasedDelivery {
-    /// The message has been read, so the loop learns no more than what it needs.
+    /// The messages have been read, so the loop learns no more than what it needs.
     fn try_deserialize_message(&self) -> Result<Message, ProtocolError> {
         let params = Params {
-            lease: self.lease.clone(),
+            leases: self.leases.clone(),
         };
         Ok(Message {
             properties: MessageProperties {
-                correlation_id: self.lease.clone(),
+                correlation_id: self.task.id.clone(),
                 content_type: "application/json".to_owned(),
                 content_encoding: "utf-8".to_owned(),
                 reply_to: None,
@@ -220,44 +216,32 @@ impl TryDeserializeMessage for LeasedDelivery {
 
 #[async_trait]
 impl Delivery for LeasedDelivery {
-    /// Puts the task on the queue again, to be run at that time.
+    /// Ours does this for each task by itself; the loop would do it if one broke.
     async fn resend(
         &self,
         _broker: &dyn Broker,
         eta: Option<DateTime<Utc>>,
     ) -> Result<(), BrokerError> {
-        let Some(Released { task, mut tags }) = self.shared.leases.end(&self.lease) else {
-            return Ok(());
-        };
-        let message = incoming::retried(&task.raw, eta.unwrap_or_else(Utc::now))?;
-        loop {
-            let mut call = self.shared.give_back_call(task.level);
-            call.arg("LPUSH").arg(&message).arg(&task.id).arg(&tags);
-            let mut backoff = Backoff::redis();
-            while let Err(_noted) = self.shared.link.script::<u64>(&call).await {
-                backoff.wait().await;
-            }
-            // What was put back may have come here again before Redis' answer, which may have been
-            // lost. It is no copy that has shared this one's fate, but the task itself: it is put back
-            // once more, and from now on it is held like any other.
-            tags = self.shared.leases.settled(&self.lease, &tags);
-            if tags.is_empty() {
-                return Ok(());
-            }
+        for lease in &self.leases {
+            let at = eta.unwrap_or_else(Utc::now);
+            self.shared.try_again(lease, at).await;
         }
+        Ok(())
     }
 
     async fn remove(&self) -> Result<(), BrokerError> {
         self.ack().await
     }
 
-    /// The task has been ended or given back by then; if not, the loop dropped it.
+    /// The tasks have been ended or given back by then; what has not, the loop dropped.
     async fn ack(&self) -> Result<(), BrokerError> {
-        if let Some(released) = self.shared.leases.end(&self.lease) {
-            let job = released.task.arguments.job;
-            warn!(%job, "a task was dropped by the worker loop");
-            let finish = Finish::acknowledge(released.task.id.clone(), released.tags);
-            self.shared.settle(&self.lease, finish).await;
+        for lease in &self.leases {
+            if let Some(released) = self.shared.leases.end(lease) {
+                let job = released.task.arguments.job;
+                warn!(%job, "a task was dropped by the worker loop");
+                let finish = Finish::acknowledge(released.task.id.clone(), released.tags);
+                self.shared.settle(lease, finish).await;
+            }
         }
         Ok(())
     }

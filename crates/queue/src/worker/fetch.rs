@@ -2,7 +2,7 @@
 
 use super::{
     FLUSH, Shared,
-    broker::LeasedDelivery,
+    broker::{Hold, LeasedDelivery},
     describe,
     finish::Finish,
     wait::{Waiters, sources},
@@ -13,10 +13,14 @@ use crate::{
     link::Backoff,
     scripts,
 };
+use imgsys_types::ServerId;
 use redis::{RedisResult, cmd};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -204,8 +208,13 @@ impl Fetcher {
         if tasks.is_empty() {
             return;
         }
-        let facts = self.look_up(&tasks).await;
+        let facts = if tasks.iter().all(|popped| popped.task.is_fresh()) {
+            vec![Facts::default(); tasks.len()]
+        } else {
+            self.look_up(&tasks).await
+        };
         let mut suspects = Vec::new();
+        let mut together: Option<(Vec<String>, Arc<Incoming>)> = None;
         for (popped, facts) in tasks.into_iter().zip(facts) {
             if facts.ended {
                 self.drop_ended(popped);
@@ -213,9 +222,15 @@ impl Fetcher {
                 self.end_revoked(popped);
             } else if facts.takeovers >= MAX_TAKEOVERS && !popped.task.is_early() {
                 suspects.push((popped, facts.takeovers));
-            } else {
+            } else if popped.task.eta.is_some() {
                 self.hand_over(popped, facts.takeovers, false);
+            } else {
+                let (lease, task) = self.release(popped, facts.takeovers, false);
+                together.get_or_insert((Vec::new(), task)).0.push(lease);
             }
+        }
+        if let Some((leases, task)) = together {
+            self.deliver(leases, task);
         }
         for (suspect, takeovers) in suspects {
             self.run_alone(suspect, takeovers).await;
@@ -225,42 +240,55 @@ impl Fetcher {
     /// Asks whether the tasks' jobs have ended already, and how often holders of those that come
     /// again have died. Nothing is known of them if the worker stops meanwhile.
     async fn look_up(&self, tasks: &[Popped]) -> Vec<Facts> {
+        let keys = self.shared.keys();
+        let mut facts = vec![Facts::default(); tasks.len()];
+        let mut by_server: BTreeMap<ServerId, Vec<usize>> = BTreeMap::new();
+        for (place, Popped { task, .. }) in tasks.iter().enumerate() {
+            let server = task.arguments.server;
+            by_server.entry(server).or_default().push(place);
+        }
+        let again = tasks.iter().enumerate();
+        let again = again.filter(|(_, Popped { task, .. })| task.redelivered);
+        let again: Vec<usize> = again.map(|(place, _)| place).collect();
         let mut pipeline = redis::pipe();
-        for Popped { task, .. } in tasks {
-            let arguments = &task.arguments;
-            let open = self.shared.keys().open(arguments.server);
-            pipeline
-                .cmd("HGET")
-                .arg(open)
-                .arg(arguments.job.to_string());
-            if task.redelivered {
-                pipeline
-                    .cmd("HGET")
-                    .arg(self.shared.keys().takeovers())
-                    .arg(&task.id);
+        for (&server, places) in &by_server {
+            pipeline.cmd("HMGET").arg(keys.open(server));
+            for &place in places {
+                pipeline.arg(tasks[place].task.arguments.job.to_string());
+            }
+        }
+        if !again.is_empty() {
+            pipeline.cmd("HMGET").arg(keys.takeovers());
+            for &place in &again {
+                pipeline.arg(&tasks[place].task.id);
             }
         }
         let mut backoff = Backoff::redis();
-        let replies: Vec<Option<String>> = loop {
+        let replies: Vec<Vec<Option<String>>> = loop {
             match self.shared.link.pipeline(&pipeline).await {
                 Ok(replies) => break replies,
                 Err(_noted) => tokio::select! {
                     () = backoff.wait() => {}
-                    () = self.shared.stop.cancelled() => return vec![Facts::default(); tasks.len()],
+                    () = self.shared.stop.cancelled() => return facts,
                 },
             }
         };
         let mut replies = replies.into_iter();
-        let mut next = || replies.next().flatten();
-        let facts = |Popped { task, .. }: &Popped| Facts {
-            ended: next().is_some_and(|mark| mark != keys::queued(task.arguments.run)),
-            takeovers: match task.redelivered.then(&mut next).flatten() {
+        for places in by_server.values() {
+            let marks = replies.next().unwrap_or_default();
+            for (&place, mark) in places.iter().zip(marks) {
+                let run = tasks[place].task.arguments.run;
+                facts[place].ended = mark.is_some_and(|mark| mark != keys::queued(run));
+            }
+        }
+        for (place, count) in again.into_iter().zip(replies.next().unwrap_or_default()) {
+            facts[place].takeovers = match count {
                 None => 0,
                 Some(count) if count == keys::ALONE => MAX_TAKEOVERS,
                 Some(count) => count.parse().unwrap_or(0),
-            },
-        };
-        tasks.iter().map(facts).collect()
+            };
+        }
+        facts
     }
 
     /// Another copy has ended the job, or its client has cancelled it.
@@ -292,6 +320,19 @@ impl Fetcher {
     }
 
     fn hand_over(&self, popped: Popped, takeovers: u32, alone: bool) {
+        let (lease, task) = self.release(popped, takeovers, alone);
+        self.deliver(vec![lease], task);
+    }
+
+    fn deliver(&self, leases: Vec<String>, task: Arc<Incoming>) {
+        // If the loop is gone then the worker stops, and gives back what it holds.
+        let _ = self
+            .out
+            .send(LeasedDelivery::new(&self.shared, leases, task));
+    }
+
+    /// From here on the task may run.
+    fn release(&self, popped: Popped, takeovers: u32, alone: bool) -> (String, Arc<Incoming>) {
         let Popped {
             lease,
             task,
@@ -301,10 +342,9 @@ impl Fetcher {
         if self.shared.events.tasks() {
             describe::received(&task, |event| self.shared.events.task(&task.id, event));
         }
-        self.shared.leases.hand_over(&lease, attempt, alone);
-        let delivery = LeasedDelivery::new(&self.shared, lease, task, permit);
-        // If the loop is gone then the worker stops, and gives back what it holds.
-        let _ = self.out.send(delivery);
+        let hold = Hold::new(&self.shared, &task, permit);
+        self.shared.leases.hand_over(&lease, attempt, alone, hold);
+        (lease, task)
     }
 
     /// Workers have died with this task. It gets a last chance with nothing else beside it, so

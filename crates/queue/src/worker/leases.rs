@@ -1,6 +1,6 @@
 //! What this worker holds: the messages that it has popped and not settled.
 
-use super::Begun;
+use super::{Begun, broker::Hold};
 use crate::{incoming::Incoming, monitor::events::Events};
 use std::{
     collections::HashMap,
@@ -38,6 +38,8 @@ struct Held {
     begun: Begun,
     cancelled: CancellationToken,
     revoked: CancellationToken,
+    /// What it takes of the room for messages, once it may run.
+    hold: Option<Hold>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +135,7 @@ impl Leases {
                 begun: Begun::default(),
                 cancelled: CancellationToken::new(),
                 revoked: CancellationToken::new(),
+                hold: None,
             };
             table.by_lease.insert(lease.to_owned(), held);
             table.aside += 1;
@@ -141,7 +144,7 @@ impl Leases {
     }
 
     /// What was held aside may run from now on.
-    pub(super) fn hand_over(&self, lease: &str, attempt: u32, alone: bool) {
+    pub(super) fn hand_over(&self, lease: &str, attempt: u32, alone: bool, hold: Hold) {
         self.change(|table| {
             if let Some(held) = table.by_lease.get_mut(lease)
                 && held.stage == Stage::Aside
@@ -149,6 +152,7 @@ impl Leases {
                 held.stage = Stage::Waiting;
                 held.attempt = attempt;
                 held.alone = alone;
+                held.hold = Some(hold);
                 table.aside -= 1;
             }
         });

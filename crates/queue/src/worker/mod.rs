@@ -166,7 +166,7 @@ struct Shared {
     /// How many tasks more may run.
     slots: Semaphore,
     /// How many messages wait for their time without a permit.
-    delayed: AtomicUsize,
+    delayed: Arc<AtomicUsize>,
     finish: mpsc::UnboundedSender<Finish>,
     finished: AtomicU64,
     /// Nothing is popped any more.
@@ -213,7 +213,7 @@ pub async fn work(
         leases: Leases::new(),
         permits: Arc::new(Semaphore::new(prefetch)),
         slots: Semaphore::new(prefetch),
-        delayed: AtomicUsize::new(0),
+        delayed: Arc::default(),
         finish,
         finished: AtomicU64::new(0),
         stop: CancellationToken::new(),

@@ -4,16 +4,15 @@ use super::{
     AnalyzeTask, Shared, Verdict,
     control::{REVOKED, revoked},
     finish::Finish,
-    leases::Started,
+    leases::{Released, Started},
 };
 use crate::{
-    keys,
+    incoming, keys,
     link::Backoff,
     monitor::{events::TaskEvent, python},
 };
-use celery::{error::TaskError, task::TaskResult};
-use chrono::{TimeDelta, Utc};
-use futures::FutureExt;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use imgsys_types::{Analysis, Failure, FailureReason, JobResult, Outcome, Timestamp};
 use redis::cmd;
 use serde_json::json;
@@ -29,30 +28,36 @@ use tracing::{debug, error, info};
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
 
 impl Shared {
+    /// Runs the tasks that are held under these leases, and ends them.
+    pub(super) async fn run_all(&self, leases: &[String]) {
+        let mut running: FuturesUnordered<_> = leases.iter().map(|lease| self.run(lease)).collect();
+        while running.next().await.is_some() {}
+    }
+
     /// Runs the task that is held under this lease, and ends it. Nothing happens if its message
     /// has been given back.
-    pub(super) async fn run(&self, lease: &str) -> TaskResult<()> {
+    async fn run(&self, lease: &str) {
         // Those that waited for their time may all come at once.
         let Ok(slot) = self.slots.acquire().await else {
-            return Ok(());
+            return;
         };
         self.control.rate.turn().await;
         let Some(started) = self.leases.start(lease, &self.events) else {
-            return Ok(());
+            return;
         };
         if started.task.eta.is_some() && self.has_ended(&started).await {
             if let Some(released) = self.leases.end(lease) {
                 let finish = Finish::acknowledge(started.task.id.clone(), released.tags);
                 self.settle(lease, finish).await;
             }
-            return Ok(());
+            return;
         }
         let taken_at = Timestamp::now();
         let clock = Instant::now();
         let verdict = tokio::select! {
             biased;
             verdict = self.judge(&started) => verdict,
-            () = started.cancelled.cancelled() => return Ok(()),
+            () = started.cancelled.cancelled() => return,
             () = started.revoked.cancelled() => Verdict::Failed(revocation()),
         };
         drop(slot);
@@ -69,7 +74,8 @@ impl Shared {
                     };
                     self.events.task(&started.task.id, retried);
                 }
-                return retry(&started, &why);
+                self.try_again(lease, next_attempt(&started, &why)).await;
+                return;
             }
             Verdict::Retry(why) => {
                 let detail = format!("gave up after {} attempts: {why}", started.attempt);
@@ -92,7 +98,36 @@ impl Shared {
                 self.events.task(&started.task.id, ended);
             }
         }
-        Ok(())
+    }
+
+    /// Puts the task that is held under this lease on the queue again, to be run at that time.
+    pub(super) async fn try_again(&self, lease: &str, at: DateTime<Utc>) {
+        let Some(Released { task, mut tags }) = self.leases.end(lease) else {
+            return;
+        };
+        let message = match incoming::retried(&task.raw, at) {
+            Ok(message) => message,
+            Err(error) => {
+                // It has been read as JSON before. Its lease runs out, and it comes again.
+                error!(job = %task.arguments.job, "making a task's next message: {error}");
+                return;
+            }
+        };
+        loop {
+            let mut call = self.give_back_call(task.level);
+            call.arg("LPUSH").arg(&message).arg(&task.id).arg(&tags);
+            let mut backoff = Backoff::redis();
+            while let Err(_noted) = self.link.script::<u64>(&call).await {
+                backoff.wait().await;
+            }
+            // What was put back may have come here again before Redis' answer, which may have been
+            // lost. It is no copy that has shared this one's fate, but the task itself: it is put back
+            // once more, and from now on it is held like any other.
+            tags = self.leases.settled(lease, &tags);
+            if tags.is_empty() {
+                return;
+            }
+        }
     }
 
     /// What comes of the task, whatever the analyzer does.
@@ -203,18 +238,17 @@ fn revocation() -> Failure {
     Failure::new(FailureReason::Revoked, REVOKED)
 }
 
-/// Has the worker loop put the task on the queue again, for later.
-fn retry(started: &Started, why: &str) -> TaskResult<()> {
+/// When a task is tried again.
+fn next_attempt(started: &Started, why: &str) -> DateTime<Utc> {
     let task = &started.task;
     let pause = RETRY.after(task.retries).next();
-    let at = Utc::now() + TimeDelta::from_std(pause).unwrap_or_default();
     let job = task.arguments.job;
     if task.retries == 0 {
         info!(%job, "a task is tried again in {pause:.1?}: {why}");
     } else {
         debug!(%job, "a task is tried again in {pause:.1?}: {why}");
     }
-    Err(TaskError::Retry(Some(at)))
+    Utc::now() + TimeDelta::from_std(pause).unwrap_or_default()
 }
 
 /// Whether the answer is one. What else the analyzer says is brought within bounds.
