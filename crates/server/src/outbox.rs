@@ -203,6 +203,8 @@ impl Outbox {
                 }
             }
             self.news.notified().await;
+            // Those that are about to add something more go first: then one write serves all of it.
+            tokio::task::yield_now().await;
         }
     }
 }
