@@ -68,6 +68,7 @@ def redis_files(network: bool) -> dict[str, str]:
         else "port 0\nunixsocket /run/redis-imgsys/redis.sock\nunixsocketperm 660\n"
     )
     keep = 'appendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\nsave ""\n'
+    keep += "auto-aof-rewrite-min-size 256mb\nrdbcompression no\n"
     place = "dir /var/lib/redis-imgsys\nsupervised systemd\n"
     return {
         "/etc/imgsys-e2e/redis.conf": listen + keep + place,

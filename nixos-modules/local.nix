@@ -17,7 +17,12 @@ in
         enable = true;
         appendOnly = true;
         save = [ ];
-        settings.maxmemory-policy = "noeviction";
+        settings = {
+          maxmemory-policy = "noeviction";
+          # What comes and goes fills the log soon, and to write it anew takes time.
+          auto-aof-rewrite-min-size = "256mb";
+          rdbcompression = false;
+        };
         requirePassFile = mkIf (cfg.redis.passwordFile != null) cfg.redis.passwordFile;
       };
       services.imgsys.settings.redis.url = lib.mkDefault "unix://${redis.unixSocket}";
