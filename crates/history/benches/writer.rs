@@ -30,11 +30,11 @@ fn main() -> Done {
         .flat_map(|(accepted, finished)| [accepted.clone(), finished.clone()])
         .collect();
     measure(&url, "accepted and finished in one batch", &both)?;
-    connect(&url)?.batch_execute("TRUNCATE jobs CASCADE")?;
+    connect(&url)?.batch_execute("TRUNCATE jobs")?;
     measure(&url, "accepted", &accepted)?;
     measure(&url, "finished, after accepted", &finished)?;
     measure(&url, "finished, once more", &finished)?;
-    connect(&url)?.batch_execute("TRUNCATE jobs CASCADE")?;
+    connect(&url)?.batch_execute("TRUNCATE jobs")?;
     measure(&url, "finished only", &finished)?;
     hash_indexes(&url, &both)
 }
@@ -46,9 +46,9 @@ fn hash_indexes(url: &str, both: &[JobRecord]) -> Done {
         "SELECT indexname, indexdef FROM pg_indexes WHERE indexname LIKE 'jobs_by_hash_%'";
     let indexes = client.query(indexes, &[])?;
     for _ in 0..3 {
-        client.batch_execute("TRUNCATE jobs CASCADE")?;
+        client.batch_execute("TRUNCATE jobs")?;
         measure(url, "both, with indexes of hashes", both)?;
-        client.batch_execute("TRUNCATE jobs CASCADE")?;
+        client.batch_execute("TRUNCATE jobs")?;
         for index in &indexes {
             client.batch_execute(&format!("DROP INDEX {}", index.get::<_, &str>(0)))?;
         }

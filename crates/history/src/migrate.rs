@@ -19,6 +19,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../../sql/0003_deletion.sql"),
     ),
     ("0004_hashes", include_str!("../../../sql/0004_hashes.sql")),
+    (
+        "0005_predictions",
+        include_str!("../../../sql/0005_predictions.sql"),
+    ),
 ];
 
 /// The key of the advisory lock under which migrations run: "imgsys" in ASCII.

@@ -40,7 +40,7 @@ const PREDICTIONS: &str = "
     INSERT INTO predictions (job_id, run, state, analyzer, analyzer_version, model, label,
                              confidence, scores, properties, reason, detail, worker, attempts,
                              queued_us, analysis_us, finished_at)
-    SELECT j.id, e.run, e.state, e.analyzer, e.analyzer_version, e.model, e.label,
+    SELECT e.id, e.run, e.state, e.analyzer, e.analyzer_version, e.model, e.label,
            e.confidence, e.scores, e.properties, e.reason, e.detail, e.worker, e.attempts,
            e.queued_us, e.analysis_us, e.finished_at
     FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bigint[], $5::job_state[], $6::text[],
@@ -49,9 +49,14 @@ const PREDICTIONS: &str = "
                 $18::bigint[], $19::timestamptz[])
          AS e (id, owner, sha256, run, state, analyzer, analyzer_version, model, label,
                confidence, scores, properties, reason, detail, worker, attempts,
-               queued_us, analysis_us, finished_at)
+               queued_us, analysis_us, finished_at)";
+
+/// Leaves out what is of another owner's job, or of one with another image, or of a deleted one.
+const OF_THEIR_JOBS: &str = "
     JOIN jobs j ON j.id = e.id AND j.owner = e.owner AND j.sha256 = e.sha256
-                AND j.deleted_at IS NULL
+                AND j.deleted_at IS NULL";
+
+const EACH_ONCE: &str = "
     ON CONFLICT (job_id, run) DO NOTHING";
 
 const CONFLICTS: &str = "
@@ -158,6 +163,8 @@ pub struct Writer {
 struct Statements {
     jobs: Statement,
     predictions: Statement,
+    /// The same for jobs that are known to be the events' own.
+    own_predictions: Statement,
     conflicts: Statement,
     superseded: Statement,
     give_way: Statement,
@@ -202,7 +209,10 @@ impl Writer {
             client.batch_execute(SESSION).await?;
             let statements = Statements {
                 jobs: client.prepare(JOBS).await?,
-                predictions: client.prepare(PREDICTIONS).await?,
+                predictions: client
+                    .prepare(&[PREDICTIONS, OF_THEIR_JOBS, EACH_ONCE].concat())
+                    .await?,
+                own_predictions: client.prepare(&[PREDICTIONS, EACH_ONCE].concat()).await?,
                 conflicts: client.prepare(CONFLICTS).await?,
                 superseded: client.prepare(SUPERSEDED).await?,
                 give_way: client.prepare(GIVE_WAY).await?,
@@ -253,15 +263,20 @@ impl Writer {
                 let changed = transaction
                     .execute(&statements.jobs, &jobs.params())
                     .await?;
+                // A line that changed nothing was known already, or its id is somebody else's. One that
+                // did has met its own job, not deleted, and has locked it until the commit.
+                let all_changed = changed == lines.len() as u64;
                 let predictions = Predictions::of(lines);
                 if !predictions.is_empty() {
+                    let statement = if all_changed {
+                        &statements.own_predictions
+                    } else {
+                        &statements.predictions
+                    };
                     let params = predictions.params();
-                    inserted += transaction
-                        .execute(&statements.predictions, &params)
-                        .await?;
+                    inserted += transaction.execute(statement, &params).await?;
                 }
-                // A line that changed nothing was known already, or its id is somebody else's.
-                if changed < lines.len() as u64 {
+                if !all_changed {
                     let taken = taken(&mut transaction, &statements.conflicts, &jobs).await?;
                     report.conflicts.extend(events_of(&taken, lines, records));
                 }

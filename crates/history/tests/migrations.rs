@@ -147,3 +147,27 @@ fn what_was_written_under_the_first_schema_is_there_under_this_one() {
     let mut fresh = connect(&fresh.url()).unwrap();
     assert_eq!(schema(&mut client), schema(&mut fresh));
 }
+
+#[test]
+fn predictions_go_with_their_jobs() {
+    let server = migrated();
+    let mut client = connect(&server.url()).unwrap();
+    let job = "INSERT INTO jobs (id, server, submitted_at, finished_at, bytes, run, state, priority,
+                                 sha256, owner, name)
+               SELECT md5(n::text)::uuid, gen_random_uuid(), now(), now(), 1, 1, 'failed', 5, sha256(''),
+                      'local', ''
+               FROM generate_series(1, 3) AS n;
+               INSERT INTO predictions (job_id, run, finished_at, queued_us, analysis_us, attempts, state,
+                                        reason, detail)
+               SELECT j.id, r, now(), 1, 1, 1, 'failed', 'corrupt', '' FROM jobs j, generate_series(0, 1) AS r";
+    client.batch_execute(job).unwrap();
+    for (statement, left) in [
+        ("DELETE FROM jobs WHERE id = md5('1')::uuid", 4),
+        ("TRUNCATE jobs", 0),
+    ] {
+        client.batch_execute(statement).unwrap();
+        let count = "SELECT count(*) FROM predictions";
+        let count: i64 = client.query_one(count, &[]).unwrap().get(0);
+        assert_eq!(count, left, "{statement}");
+    }
+}

@@ -15,7 +15,6 @@ const PREDICTIONS: &str = include_str!("predictions.sql");
 
 /// Nothing of it is to outlive this run, and reading is the same.
 const PREPARE: &str = "
-    ALTER TABLE predictions DROP CONSTRAINT predictions_job_id_fkey;
     ALTER TABLE predictions SET UNLOGGED;
     ALTER TABLE jobs SET UNLOGGED;
     ALTER ROLE imgsys SET maintenance_work_mem = '256MB'";
