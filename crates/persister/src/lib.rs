@@ -6,6 +6,8 @@
 //! | `persister` | the loop: read a batch, write it, settle it |
 //! | `metrics` | what is counted, and whether Redis and PostgreSQL are there |
 //! | `outage` | waiting for Redis or PostgreSQL, and saying so |
+//! | `settings` | what a persister needs to know |
+//! | `waiting` | accepted events that wait for their job's end |
 //! | `thread` | a thread for what blocks, which no silent PostgreSQL keeps from its end |
 //!
 //! An event is settled only once its row is committed, and is claimed by another persister if this
@@ -16,9 +18,11 @@ pub mod cli;
 mod metrics;
 mod outage;
 mod persister;
+mod settings;
 mod thread;
+mod waiting;
 
-pub use persister::Settings;
+pub use settings::Settings;
 
 use imgsys_history::Writer;
 use imgsys_queue::events::EventStream;

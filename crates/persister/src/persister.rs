@@ -3,76 +3,31 @@
 use crate::{
     metrics::{POSTGRES, PersisterMetrics, REDIS},
     outage::{Outage, Shutdown, chain},
+    settings::Settings,
+    waiting::Waiting,
 };
 use anyhow::Context;
 use imgsys_history::{WriteError, WriteReport, Writer, connect, migrate};
 use imgsys_queue::events::{Entry, EventStream, StreamError};
-use imgsys_service::Config;
 use imgsys_types::JobRecord;
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 /// How long a read waits for the first event: the longest that the end has to wait for.
 const BLOCK: Duration = Duration::from_millis(500);
+/// How many events at once, in a batch of a thousand, count as many: then commits are made fewer.
+const MANY: usize = 100;
+/// How many times longer a transaction waits for more events when many come: a commit costs about the
+/// same for a few as for a thousand.
+const LONGER: u32 = 4;
+/// How long an accepted event waits for its job's end when many come.
+const WAIT: Duration = Duration::from_millis(500);
 /// How often the stream is trimmed and dead consumers are deleted.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// After how long a consumer that holds nothing counts as dead.
 const DEAD_AFTER: Duration = Duration::from_secs(3600);
-
-/// What a persister needs to know.
-#[derive(Clone)]
-pub struct Settings {
-    /// Where Redis is; may hold a password.
-    pub redis_url: String,
-    /// Where PostgreSQL is; may hold a password.
-    pub database_url: String,
-    /// Events written in one transaction, at most.
-    pub batch: usize,
-    /// How long a transaction waits for more events.
-    pub linger: Duration,
-    /// After how long the events that a persister holds are taken over by another. Longer than a
-    /// batch takes, or work is done twice (which changes nothing).
-    pub claim_after: Duration,
-    /// How long PostgreSQL may take over a transaction before it counts as away.
-    pub write_timeout: Duration,
-    /// Whether to bring the schema up to date at start.
-    pub migrate: bool,
-    /// Address of the HTTP side listener; empty for none.
-    pub http_listen: String,
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("batch", &self.batch)
-            .field("linger", &self.linger)
-            .field("claim_after", &self.claim_after)
-            .field("write_timeout", &self.write_timeout)
-            .field("migrate", &self.migrate)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Settings {
-    /// The persister's part of the configuration, with the passwords of its files.
-    pub fn of(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self {
-            redis_url: config.redis.secret_url()?,
-            database_url: config.database.secret_url()?,
-            batch: config.persister.batch.max(1),
-            linger: config.persister.linger,
-            claim_after: config.persister.claim_after,
-            write_timeout: config.persister.write_timeout,
-            migrate: config.persister.migrate,
-            http_listen: config.persister.http_listen.clone(),
-        })
-    }
-}
 
 /// A persister.
 #[derive(Debug)]
@@ -84,6 +39,9 @@ pub(crate) struct Persister {
     redis: Outage,
     writer: Option<Writer>,
     postgres: Outage,
+    waiting: Waiting,
+    /// Whether many events came last time.
+    busy: bool,
     ready: bool,
     claim_at: Instant,
     tidy_at: Instant,
@@ -122,6 +80,9 @@ impl Persister {
             writer: None,
             postgres: Outage::none("PostgreSQL", POSTGRES, metrics.clone()),
             metrics,
+            // Far less than after what others take it for dead.
+            waiting: Waiting::new(WAIT.min(settings.claim_after / 4)),
+            busy: false,
             ready: false,
             claim_at: now,
             tidy_at: now,
@@ -161,10 +122,13 @@ impl Persister {
                 }
                 Err(error) => {
                     let pause = self.redis.goes_on("away", &error);
+                    // No end comes now: what waits for one waits no longer.
+                    total += self.persist_waiting();
                     self.shutdown.pause(pause);
                 }
             }
         }
+        total += self.persist_waiting();
         info!("persister ends after {total} events");
         Ok(())
     }
@@ -234,20 +198,28 @@ impl Persister {
                     "took over {} events that were left unwritten",
                     entries.len()
                 );
-                return Ok(entries);
+                return Ok(self.waiting.all(entries));
             }
             self.claim_at = now + self.settings.claim_after / 3;
         }
-        let mut entries = self.stream.read(batch, BLOCK)?;
+        let block = self.waiting.due_in(now).map_or(BLOCK, |due| due.min(BLOCK));
+        let mut entries = self.stream.read(batch, block)?;
         if !entries.is_empty() && entries.len() < batch {
-            self.shutdown.pause(self.settings.linger);
+            let longer = if self.busy { LONGER } else { 1 };
+            self.shutdown.pause(self.settings.linger * longer);
             match self.stream.read(batch - entries.len(), Duration::ZERO) {
                 Ok(more) => entries.extend(more),
                 // What has come is written all the same; the next call meets the same trouble.
                 Err(error) => debug!("filling a batch: {}", chain(&error)),
             }
         }
-        Ok(entries)
+        self.busy = entries.len() >= MANY.min(batch);
+        if self.busy {
+            Ok(self.waiting.exchange(entries, Instant::now()))
+        } else {
+            // Few cost little, and are in the history at once.
+            Ok(self.waiting.all(entries))
+        }
     }
 
     fn tidy(&mut self) -> Result<(), StreamError> {
@@ -257,6 +229,16 @@ impl Persister {
             .bury(DEAD_AFTER.max(self.settings.claim_after * 10))?;
         debug!("trimmed {trimmed} events, deleted {buried} dead consumers");
         Ok(())
+    }
+
+    /// Writes the accepted events that wait for their end, and says how many; if that can't be done
+    /// before the end, another persister takes them over.
+    fn persist_waiting(&mut self) -> usize {
+        let waited = self.waiting.all(Vec::new());
+        if !waited.is_empty() && self.persist(&waited).is_err() {
+            warn!("{} accepted events stay unwritten for now", waited.len());
+        }
+        waited.len()
     }
 
     /// Writes the events, then settles them.

@@ -269,10 +269,10 @@ pub struct WorkerConfig {
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PersisterConfig {
-    /// Events written in one transaction, at most
+    /// Events read for one transaction, at most
     #[arg(id = "persister.batch", long, value_name = "N", default_value = "1000")]
     pub batch: usize,
-    /// How long a transaction waits for more events
+    /// How long a transaction waits for more events; four times as long while many come
     #[arg(id = "persister.linger", long, value_name = "TIME", default_value = "50ms", value_parser = humantime::parse_duration)]
     #[serde(with = "humantime_serde")]
     pub linger: Duration,
