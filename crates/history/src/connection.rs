@@ -63,7 +63,18 @@ impl fmt::Display for Advice<'_> {
 
 /// Has the server give up on a statement after `limit`.
 pub(crate) fn limit_statements(config: &mut Config, limit: Duration) {
-    let set = format!("-c statement_timeout={}", limit.as_millis());
+    set(config, &format!("statement_timeout={}", limit.as_millis()));
+}
+
+/// Has the server not compile statements, which takes it many times longer than a page of the history.
+/// It would for one with a large estimate, although that stops when the page is full.
+pub(crate) fn interpret_statements(config: &mut Config) {
+    set(config, "jit=off");
+}
+
+/// Sets a parameter of the session, beside those of the connection string.
+fn set(config: &mut Config, parameter: &str) {
+    let set = format!("-c {parameter}");
     let options = match config.get_options() {
         Some(given) => format!("{given} {set}"),
         None => set,

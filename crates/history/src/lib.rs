@@ -10,6 +10,7 @@
 //! | `connection` | how a connection is set up, and what an error of PostgreSQL means |
 //! | `batch` | the events of a batch, one line a job, as columns |
 //! | `query` | the SQL of a page: only the conditions that are set, so that an index fits |
+//! | `rare` | the SQL for filters that few jobs among many pass |
 //! | `similar` | the SQL that finds images that look alike, by index |
 //! | `value` | Rust values as PostgreSQL can hold them, and back |
 //!
@@ -23,6 +24,7 @@ mod connection;
 mod erase;
 pub mod migrate;
 mod query;
+mod rare;
 pub mod read;
 mod similar;
 mod value;

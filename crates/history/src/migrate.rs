@@ -23,6 +23,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0005_predictions",
         include_str!("../../../sql/0005_predictions.sql"),
     ),
+    (
+        "0006_filters",
+        include_str!("../../../sql/0006_filters.sql"),
+    ),
 ];
 
 /// The key of the advisory lock under which migrations run: "imgsys" in ASCII.

@@ -5,7 +5,7 @@
 
 use crate::{
     address::{Address, AddressError},
-    connection::{Advice, Fault, fault, limit_statements},
+    connection::{Advice, Fault, fault, interpret_statements, limit_statements},
     migrate::pending,
     query::{Param, Query},
     similar::Search,
@@ -81,6 +81,7 @@ impl Reader {
     pub fn new(url: &str, pool_size: usize) -> Result<Self, ReadError> {
         let Address { mut config, tls } = Address::parse(url, "imgsys-server")?;
         limit_statements(&mut config, DEADLINE);
+        interpret_statements(&mut config);
         let fast = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
@@ -100,6 +101,12 @@ impl Reader {
         after: Option<Cursor>,
         limit: u32,
     ) -> Result<Vec<JobRecord>, ReadError> {
+        if let Some(near) = Query::near(whose, filter, after, limit) {
+            let rows = self.query(&near.sql, &near.params()).await?;
+            if rows.len() >= limit as usize {
+                return records(&rows);
+            }
+        }
         let query = Query::page(whose, filter, after, limit);
         let rows = self.query(&query.sql, &query.params()).await?;
         records(&rows)
