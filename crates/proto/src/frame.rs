@@ -1,9 +1,10 @@
 //! Bytes ⇄ messages.
 
 use crate::cbor::{self, Malformed};
+use ciborium_io::{Read, Write};
 use imgsys_types::ErrorCode;
 use serde::{Serialize, de::DeserializeOwned};
-use std::io;
+use std::convert::Infallible;
 
 /// Bytes before the head: its length and the body's.
 pub const PREFIX_LEN: usize = 8;
@@ -11,6 +12,9 @@ pub const PREFIX_LEN: usize = 8;
 pub const MAX_HEAD: usize = 64 << 10;
 /// The most items within items in a head.
 pub const MAX_DEPTH: usize = 16;
+
+/// Most heads have fewer bytes.
+const USUAL_HEAD: usize = 2 << 10;
 
 /// The most characters of an error's text that are kept.
 const MAX_QUOTE: usize = 200;
@@ -80,31 +84,67 @@ impl Prefix {
 /// A head as it is written: counted whole, kept only as far as it may be long.
 struct Head<'a> {
     out: &'a mut Vec<u8>,
-    len: usize,
+    len: &'a mut usize,
 }
 
-impl io::Write for Head<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.len += bytes.len();
-        if self.len <= MAX_HEAD {
-            self.out.extend_from_slice(bytes);
+impl Write for Head<'_> {
+    type Error = Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        *self.len += bytes.len();
+        if *self.len <= MAX_HEAD {
+            // Nearly every item comes in a byte of its own, and in none or more after it.
+            match bytes {
+                [] => {}
+                [byte] => self.out.push(*byte),
+                more => self.out.extend_from_slice(more),
+            }
         }
-        Ok(bytes.len())
+        Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// The rest of a head as it is read.
+struct Rest<'a>(&'a [u8]);
+
+/// A head ends within an item.
+#[derive(Debug)]
+struct End;
+
+impl Read for Rest<'_> {
+    type Error = End;
+
+    fn read_exact(&mut self, bytes: &mut [u8]) -> Result<(), End> {
+        // As in writing: mostly one byte, or none.
+        match bytes {
+            [] => {}
+            [byte] => {
+                let (first, rest) = self.0.split_first().ok_or(End)?;
+                *byte = *first;
+                self.0 = rest;
+            }
+            more => {
+                let (read, rest) = self.0.split_at_checked(more.len()).ok_or(End)?;
+                more.copy_from_slice(read);
+                self.0 = rest;
+            }
+        }
         Ok(())
     }
 }
 
 /// Appends the message's head to `out`; its length.
 fn write(message: &impl Serialize, out: &mut Vec<u8>) -> Result<u32, FrameError> {
-    let mut head = Head { out, len: 0 };
-    ciborium::into_writer(message, &mut head)
-        .map_err(|error| FrameError::Encode(error.to_string()))?;
-    match u32::try_from(head.len) {
-        Ok(len) if head.len <= MAX_HEAD => Ok(len),
-        _ => Err(FrameError::HeadLength(head.len)),
+    let mut len = 0;
+    let head = Head { out, len: &mut len };
+    ciborium::into_writer(message, head).map_err(|error| FrameError::Encode(error.to_string()))?;
+    match u32::try_from(len) {
+        Ok(whole) if len <= MAX_HEAD => Ok(whole),
+        _ => Err(FrameError::HeadLength(len)),
     }
 }
 
@@ -136,12 +176,26 @@ pub fn decode<M: DeserializeOwned>(head: &[u8]) -> Result<M, FrameError> {
         return Err(FrameError::HeadLength(head.len()));
     }
     cbor::check(head, MAX_DEPTH)?;
-    ciborium::from_reader(head).map_err(|error| {
+    read(head).map_err(|error| {
         FrameError::NoMessage(match error {
             ciborium::de::Error::Semantic(_, text) => quoted(&text),
             other => quoted(&other.to_string()),
         })
     })
+}
+
+/// Reads a message from a head that is well-formed.
+fn read<M: DeserializeOwned>(head: &[u8]) -> Result<M, ciborium::de::Error<End>> {
+    // No text in it is longer than itself, so there is room for each.
+    let mut whole;
+    let mut usual = [0; USUAL_HEAD];
+    let room = if head.len() <= USUAL_HEAD {
+        &mut usual[..]
+    } else {
+        whole = vec![0; head.len()];
+        &mut whole[..]
+    };
+    ciborium::de::from_reader_with_buffer(Rest(head), room)
 }
 
 /// The text of an error that may quote the head: short, and without control characters, for it

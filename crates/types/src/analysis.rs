@@ -3,6 +3,7 @@
 use crate::{
     Digest, Properties,
     bounds::{MAX_SCORES, MAX_TEXT, bound_percent, bound_text},
+    text,
 };
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ pub struct Analysis {
     /// Who says so.
     pub analyzer: Analyzer,
     /// The best label.
+    #[serde(deserialize_with = "text::one")]
     pub label: String,
     /// How sure the analyzer is of it, in percent: 0 to 100.
     pub confidence: f64,
@@ -41,8 +43,10 @@ impl Analysis {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Analyzer {
     /// Its name, such as `simulated`.
+    #[serde(deserialize_with = "text::one")]
     pub name: String,
     /// Its version.
+    #[serde(deserialize_with = "text::one")]
     pub version: String,
     /// The SHA-256 of the model file, if it has one.
     #[serde(default)]
@@ -53,6 +57,7 @@ pub struct Analyzer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// The label.
+    #[serde(deserialize_with = "text::one")]
     pub label: String,
     /// In percent: 0 to 100.
     pub confidence: f64,

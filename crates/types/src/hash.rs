@@ -1,6 +1,6 @@
 //! The hash by which images that look alike are found.
 
-use crate::IdError;
+use crate::{IdError, hexadecimal};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
 
@@ -39,15 +39,14 @@ impl FromStr for PerceptualHash {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let mut bytes = [0; 8];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| IdError::PerceptualHash)?;
+        let bytes = hexadecimal::read(text).ok_or(IdError::PerceptualHash)?;
         Ok(Self(u64::from_be_bytes(bytes)))
     }
 }
 
 impl fmt::Display for PerceptualHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:016x}", self.0))
+        f.pad(hexadecimal::write(&self.0.to_be_bytes(), &mut [0; 16]))
     }
 }
 
@@ -60,7 +59,7 @@ impl fmt::Debug for PerceptualHash {
 impl Serialize for PerceptualHash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            serializer.collect_str(self)
+            serializer.serialize_str(hexadecimal::write(&self.0.to_be_bytes(), &mut [0; 16]))
         } else {
             serializer.serialize_bytes(&self.0.to_be_bytes())
         }

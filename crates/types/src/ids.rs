@@ -1,7 +1,8 @@
 //! Identifiers: parsed once at the border, trusted behind it.
 
+use crate::hexadecimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 use uuid::Uuid;
 
 /// Why a text or byte string is no identifier.
@@ -131,17 +132,13 @@ impl FromStr for Digest {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| IdError::Digest)?;
-        Ok(Self(bytes))
+        hexadecimal::read(text).map(Self).ok_or(IdError::Digest)
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 64];
-        hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
-        f.pad(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        f.pad(hexadecimal::write(&self.0, &mut [0; 64]))
     }
 }
 
@@ -154,7 +151,7 @@ impl fmt::Debug for Digest {
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            serializer.collect_str(self)
+            serializer.serialize_str(hexadecimal::write(&self.0, &mut [0; 64]))
         } else {
             serializer.serialize_bytes(&self.0)
         }
@@ -194,8 +191,7 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// Whose a job is. Until there are tokens it is [`Owner::local`].
 /// Cheap to clone: it is in every job that a server has in its head.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "Cow<'_, str>")]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(Arc<str>);
 
 impl Owner {
@@ -228,11 +224,23 @@ impl FromStr for Owner {
     }
 }
 
-impl TryFrom<Cow<'_, str>> for Owner {
-    type Error = IdError;
+impl<'de> Deserialize<'de> for Owner {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
 
-    fn try_from(text: Cow<'_, str>) -> Result<Self, IdError> {
-        text.parse()
+        impl de::Visitor<'_> for Visitor {
+            type Value = Owner;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an owner's name")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Owner, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     Analysis, Digest, Failure, JobId, Owner, PerceptualHash, ServerId, Timestamp,
     bounds::{MAX_DETAIL, MAX_TEXT, bound_text},
+    text,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -115,6 +116,7 @@ pub struct JobResult {
     /// The end itself.
     pub outcome: Outcome,
     /// The worker's node name; `None` if no worker had a part in it.
+    #[serde(default, deserialize_with = "text::optional")]
     pub worker: Option<String>,
     /// How many times a worker took it up.
     pub attempts: u32,

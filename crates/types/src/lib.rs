@@ -31,6 +31,9 @@ pub mod limits;
 pub mod properties;
 pub mod time;
 
+mod hexadecimal;
+mod text;
+
 pub use analysis::{Analysis, Analyzer, Score};
 pub use error::ErrorCode;
 pub use failure::{Failure, FailureReason};
@@ -50,8 +53,13 @@ pub const MAX_NAME: usize = 1024;
 #[must_use]
 pub fn clean_name(name: &str) -> String {
     let mut name = name.to_owned();
-    bounds::bound_text(&mut name, MAX_NAME);
+    bound_name(&mut name);
     name
+}
+
+/// Makes a name one that is kept, as [`clean_name`] does.
+pub fn bound_name(name: &mut String) {
+    bounds::bound_text(name, MAX_NAME);
 }
 
 #[cfg(test)]

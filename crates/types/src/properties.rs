@@ -3,6 +3,7 @@
 use crate::{
     PerceptualHash,
     bounds::{MAX_COLORS, MAX_EXTRA, MAX_FLAGS, MAX_TEXT, bound_number, bound_percent, bound_text},
+    text,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,13 +13,18 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Properties {
     /// The format's name in lower case, told by content: `jpeg png gif webp bmp tiff`.
+    #[serde(deserialize_with = "text::one")]
     pub format: String,
     /// Pixels across, once the image is turned upright.
     pub width: u32,
     /// Pixels down, once the image is turned upright.
     pub height: u32,
     /// What a pixel is in the file: `gray gray_alpha rgb rgb_alpha palette cmyk`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub color_type: Option<String>,
     /// Bits of a sample in the file (of an index, if it has a palette).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,7 +45,11 @@ pub struct Properties {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perceptual_hash: Option<PerceptualHash>,
     /// A blurred miniature: a `ThumbHash` of some 25 bytes, in Base64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub thumb_hash: Option<String>,
     /// What the camera wrote into the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +77,7 @@ pub struct Exposure {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Color {
     /// The colour in sRGB, as in `#c0ffee`.
+    #[serde(deserialize_with = "text::one")]
     pub rgb: String,
     /// Pixels that are closer to it than to the other colours, in percent.
     pub share: f64,
@@ -76,14 +87,26 @@ pub struct Color {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Exif {
     /// Maker and model of the camera.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub camera: Option<String>,
     /// Maker and model of the lens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub lens: Option<String>,
     /// When it was taken, by the camera's clock: `2026-05-01T17:30:00`, with an offset from UTC
     /// behind it if the camera knew.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub taken_at: Option<String>,
     /// The exposure time, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,6 +176,9 @@ impl Properties {
             change(text);
         }
         change(&mut self.format);
+        if self.extra.is_empty() {
+            return;
+        }
         let extra = std::mem::take(&mut self.extra).into_iter();
         let changed = extra.map(|(mut key, mut value)| {
             change(&mut key);
@@ -167,8 +193,10 @@ impl Properties {
     pub(crate) fn bound(&mut self) {
         self.colors.truncate(MAX_COLORS);
         self.flags.truncate(MAX_FLAGS);
-        let extra = std::mem::take(&mut self.extra);
-        self.extra = extra.into_iter().take(MAX_EXTRA).collect();
+        if self.extra.len() > MAX_EXTRA {
+            let extra = std::mem::take(&mut self.extra);
+            self.extra = extra.into_iter().take(MAX_EXTRA).collect();
+        }
         self.change_texts(|text| bound_text(text, MAX_TEXT));
         bound_number(&mut self.sharpness);
         if let Some(exposure) = &mut self.exposure {
