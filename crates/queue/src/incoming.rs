@@ -1,6 +1,8 @@
 //! A message as it comes from the queue: read once, with mercy for what Python may send, and
 //! without any for what the worker loop would drop in silence.
 
+mod ordinary;
+
 use crate::{
     canvas::{Canvas, Parent},
     keys,
@@ -181,6 +183,11 @@ pub(crate) fn parse(raw: &[u8]) -> Result<Incoming, Box<Rejected>> {
 
 fn read(raw: &[u8]) -> Result<Incoming, Box<Rejected>> {
     let text = std::str::from_utf8(raw).map_err(|e| Rejected::new("not_json", &e))?;
+    ordinary::read(text).map_or_else(|| read_general(text), Ok)
+}
+
+/// Reads any message that can be read.
+fn read_general(text: &str) -> Result<Incoming, Box<Rejected>> {
     let envelope: Envelope = serde_json::from_str(text).map_err(|e| {
         let reason = if e.is_data() {
             "not_protocol_2"
@@ -246,11 +253,14 @@ fn open(raw: &str, envelope: Envelope) -> Result<Incoming, Box<Rejected>> {
         ignore_result: headers.ignore_result.unwrap_or(false),
         canvas: Canvas::parse(&embed).map_err(|detail| rejected("unsupported_embed", detail))?,
     };
-    let arguments: Arguments = serde_json::from_value(Value::Object(kwargs)).map_err(|e| {
-        let mut rejected = rejected("bad_arguments", e.to_string());
-        rejected.kin = kin.clone();
-        rejected
-    })?;
+    let known = kwargs.into_iter();
+    let known = known.filter(|(name, _)| ARGUMENTS.contains(&name.as_str()));
+    let arguments: Arguments =
+        serde_json::from_value(Value::Object(known.collect())).map_err(|e| {
+            let mut rejected = rejected("bad_arguments", e.to_string());
+            rejected.kin = kin.clone();
+            rejected
+        })?;
     let time = |name: &str, text: Option<String>| match text {
         None => Ok(None),
         Some(text) => parse_time(&text)
@@ -365,3 +375,6 @@ pub(crate) fn retried(raw: &str, eta: DateTime<Utc>) -> Result<String, serde_jso
     }
     Ok(message.to_string())
 }
+
+#[cfg(test)]
+mod tests;

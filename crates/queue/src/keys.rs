@@ -8,6 +8,7 @@
 use crate::{AddressError, address::Address};
 use imgsys_types::{JobId, ServerId};
 use std::sync::Arc;
+use uuid::fmt::Hyphenated;
 
 /// The Celery queue, and the task that is put on it.
 pub const QUEUE: &str = "imgsys";
@@ -106,7 +107,13 @@ impl Keys {
     }
 
     fn named(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+        [&self.prefix, name].concat()
+    }
+
+    fn of_server(&self, name: &str, server: ServerId) -> String {
+        let mut id = [0; Hyphenated::LENGTH];
+        let id = server.uuid().hyphenated().encode_lower(&mut id);
+        [&self.prefix, name, id].concat()
     }
 
     /// The number of the database.
@@ -175,19 +182,19 @@ impl Keys {
     /// of the entry in [`Keys::events`] that ended it.
     #[must_use]
     pub fn open(&self, server: ServerId) -> String {
-        self.named(&format!("imgsys:open:{server}"))
+        self.of_server("imgsys:open:", server)
     }
 
     /// The Pub/Sub channel on which workers tell a server how its jobs ended.
     #[must_use]
     pub fn results(&self, server: ServerId) -> String {
-        self.named(&format!("imgsys:results:{server}"))
+        self.of_server("imgsys:results:", server)
     }
 
     /// The Pub/Sub channel on which persisters tell a server which of its jobs are in the database.
     #[must_use]
     pub fn persisted(&self, server: ServerId) -> String {
-        self.named(&format!("imgsys:persisted:{server}"))
+        self.of_server("imgsys:persisted:", server)
     }
 
     /// Kombu's list for a queue at a priority.
@@ -225,7 +232,7 @@ impl Keys {
     /// Celery's result of a task, and the channel on which it is told.
     #[must_use]
     pub fn task_result(&self, task_id: &str) -> String {
-        format!("{}celery-task-meta-{task_id}", self.results)
+        [&self.results, "celery-task-meta-", task_id].concat()
     }
 
     /// The channel on which Celery's events of this kind, such as `worker.online`, are published.

@@ -11,6 +11,7 @@
 //! | [`mod@dead`] | [`DeadLetters`]: what was set aside is looked at, tried again, dropped |
 //! | [`events`] | the stream of events, as a persister reads it |
 //! | `task`, `incoming` | the task's message, as it is written and as it is read |
+//! | `json` | texts in JSON that is written for every image |
 //! | `canvas` | what a message wants done after its task: callbacks, chains |
 //! | `analyses` | [`Analyses`]: what workers keep so that an image is not analysed twice |
 //! | `scripts`, `lua/` | what happens in Redis as a whole |
@@ -37,6 +38,7 @@ mod canvas;
 mod celery_result;
 mod error;
 mod incoming;
+mod json;
 mod link;
 mod monitor;
 mod scripts;

@@ -310,7 +310,7 @@ impl Producer {
             .arg(&mark)
             .arg(events::to_json(record)?)
             .arg(self.keys().results(job.server))
-            .arg(self.keep.if_any(&celery_result(&task_id, result)))
+            .arg(self.keep.if_any(&celery_result(&task_id, result)?))
             .arg(self.keep.seconds());
         let state: Option<String> = self.script("cancel a job", &call).await?;
         if state.as_ref() == Some(&mark) {

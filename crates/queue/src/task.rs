@@ -2,12 +2,15 @@
 //!
 //! The message is what Python's Celery sends, field by field: protocol 2, JSON, the body in base64.
 
-use crate::{QueueError, keys, monitor::python};
+use crate::{
+    QueueError, json, keys,
+    monitor::python::{self, Repr},
+};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use imgsys_types::{Digest, Job, JobId, Owner, Priority, ServerId, Timestamp, clean_name};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::sync::LazyLock;
+use std::{fmt::Write, sync::LazyLock};
 use uuid::Uuid;
 
 /// A job to be analysed.
@@ -24,7 +27,8 @@ pub struct Task {
 }
 
 /// The task's keyword arguments: flat and plain, for any language.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Arguments {
     pub(crate) job: JobId,
     pub(crate) sha256: Digest,
@@ -44,7 +48,7 @@ pub(crate) struct Arguments {
     #[serde(default = "Timestamp::now")]
     pub(crate) submitted_at: Timestamp,
     /// Only later runs have it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub(crate) accepted_at: Option<Timestamp>,
 }
 
@@ -62,25 +66,6 @@ pub(crate) const ARGUMENTS: [&str; 11] = [
     "submitted_at",
     "accepted_at",
 ];
-
-impl From<&Task> for Arguments {
-    fn from(task: &Task) -> Self {
-        let job = task.job.clone();
-        Self {
-            job: job.id,
-            sha256: job.sha256,
-            size: job.size,
-            image_url: task.image_url.clone(),
-            run: task.run,
-            owner: job.owner,
-            server: job.server,
-            name: job.name,
-            priority: job.priority,
-            submitted_at: job.submitted_at,
-            accepted_at: (task.run > 0).then_some(task.accepted_at),
-        }
-    }
-}
 
 impl Arguments {
     /// When the run was accepted.
@@ -100,28 +85,6 @@ impl Arguments {
             server: self.server,
         }
     }
-
-    /// As Python would write the arguments: for people who look at Flower.
-    fn repr(&self) -> String {
-        let text = |value: &dyn ToString| python::string(&value.to_string());
-        let pairs = [
-            ("job", text(&self.job)),
-            ("sha256", text(&self.sha256)),
-            ("size", self.size.to_string()),
-            ("image_url", text(&self.image_url)),
-            ("run", self.run.to_string()),
-            ("owner", text(&self.owner)),
-            ("server", text(&self.server)),
-            ("name", text(&self.name)),
-            ("priority", self.priority.get().to_string()),
-            ("submitted_at", self.submitted_at.as_micros().to_string()),
-        ];
-        let pairs: Vec<String> = pairs
-            .iter()
-            .map(|(name, value)| format!("'{name}': {value}"))
-            .collect();
-        python::cut(format!("{{{}}}", pairs.join(", ")))
-    }
 }
 
 /// Who sent a message, as Celery names a program without a name.
@@ -136,52 +99,71 @@ pub(crate) static ORIGIN: LazyLock<String> = LazyLock::new(|| {
 /// Where this program would take answers by message; nobody sends any, but Python fills it in.
 pub(crate) static REPLY_TO: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().to_string());
 
+/// What is the same in all our messages, from behind `kwargsrepr` to the priority.
+static SHARED: LazyLock<String> = LazyLock::new(|| {
+    let (origin, reply_to, queue) = (json!(*ORIGIN), json!(*REPLY_TO), json!(keys::QUEUE));
+    let headers = r#""argsrepr":"()","shadow":null,"eta":null,"expires":null,"group":null,"group_index":null,"retries":0,"timelimit":[null,null],"parent_id":null,"ignore_result":false,"replaced_task_nesting":0,"stamped_headers":null,"stamps":{}"#;
+    let properties = r#""delivery_mode":2,"body_encoding":"base64""#;
+    let delivery = format!(r#"{{"exchange":"","routing_key":{queue}}}"#);
+    format!(
+        r#""origin":{origin},{headers}}},"properties":{{"reply_to":{reply_to},{properties},"delivery_info":{delivery},"priority":"#
+    )
+});
+
 impl Task {
     pub(crate) fn id(&self) -> String {
         keys::task_id(self.job.id, self.run)
     }
 
-    /// Its arguments as Python would write them.
+    /// Its arguments as Python would write them: for people who look at Flower.
     pub(crate) fn kwargs_repr(&self) -> String {
-        Arguments::from(self).repr()
+        let Self { job, run, .. } = self;
+        let (id, sha256, size, owner) = (job.id, job.sha256, job.size, &job.owner);
+        let (url, name, server) = (Repr(&self.image_url), Repr(&job.name), job.server);
+        let (level, at) = (job.priority.get(), job.submitted_at.as_micros());
+        let mut out = String::with_capacity(512);
+        // Writing to a String can't fail.
+        let _ = write!(
+            out,
+            "{{'job': '{id}', 'sha256': '{sha256}', 'size': {size}, 'image_url': {url}, \
+             'run': {run}, 'owner': '{owner}', 'server': '{server}', 'name': {name}, \
+             'priority': {level}, 'submitted_at': {at}}}"
+        );
+        python::cut(out)
+    }
+
+    /// The message's body: its arguments, all by name, and that nothing is to follow.
+    fn body(&self) -> Result<String, QueueError> {
+        let Self { job, run, .. } = self;
+        let (id, sha256, size, owner) = (job.id, job.sha256, job.size, &job.owner);
+        let (url, name) = (json::inner(&self.image_url)?, json::inner(&job.name)?);
+        let (level, at, server) = (job.priority.get(), job.submitted_at.as_micros(), job.server);
+        let mut out = String::with_capacity(512 + url.len() + name.len());
+        let _ = write!(
+            out,
+            r#"[[],{{"job":"{id}","sha256":"{sha256}","size":{size},"image_url":"{url}","run":{run},"owner":"{owner}","server":"{server}","name":"{name}","priority":{level},"submitted_at":{at}"#
+        );
+        // Only later runs have it.
+        if *run > 0 {
+            let _ = write!(out, r#","accepted_at":{}"#, self.accepted_at.as_micros());
+        }
+        out.push_str(r#"},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]"#);
+        Ok(out)
     }
 
     /// The message for the queue.
     pub(crate) fn message(&self) -> Result<String, QueueError> {
-        let id = self.id();
-        let arguments = Arguments::from(self);
-        let embed = json!({"callbacks": null, "errbacks": null, "chain": null, "chord": null});
-        let body = serde_json::to_vec(&([(); 0], &arguments, embed))?;
-        let headers = json!({
-                "lang": "rust",
-                "task": keys::TASK,
-                "id": id,
-                "shadow": null,
-                "eta": null,
-                "expires": null,
-                "group": null,
-                "group_index": null,
-                "retries": 0,
-                "timelimit": [null, null],
-                "root_id": id,
-                "parent_id": null,
-                "argsrepr": "()",
-                "kwargsrepr": arguments.repr(),
-                "origin": *ORIGIN,
-                "ignore_result": false,
-                "replaced_task_nesting": 0,
-                "stamped_headers": null,
-                "stamps": {},
-        });
-        let level = self.job.priority.get();
-        Ok(message(
-            &id,
-            &headers,
-            &body,
-            keys::QUEUE,
-            level,
-            Map::new(),
-        ))
+        let (id, body, repr) = (self.id(), self.body()?, self.kwargs_repr());
+        let (body, repr) = (BASE64.encode(body), json::inner(&repr)?);
+        let (task, shared, level) = (keys::TASK, &**SHARED, self.job.priority.get());
+        let tag = Uuid::new_v4();
+        let mut out = String::with_capacity(body.len() + repr.len() + shared.len() + 512);
+        // Ids have nothing in them that JSON writes otherwise.
+        let _ = write!(
+            out,
+            r#"{{"body":"{body}","content-encoding":"utf-8","content-type":"application/json","headers":{{"lang":"rust","task":"{task}","id":"{id}","root_id":"{id}","kwargsrepr":"{repr}",{shared}{level},"correlation_id":"{id}","delivery_tag":"{tag}"}}}}"#
+        );
+        Ok(out)
     }
 }
 
@@ -214,4 +196,90 @@ pub(crate) fn message(
         "properties": properties,
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imgsys_types::arbitrary::typical;
+
+    /// The message as values, which is what docs/queue.md says.
+    fn expected(task: &Task, tag: &Value) -> Value {
+        let (id, job) = (task.id(), &task.job);
+        let mut arguments = json!({
+            "job": job.id,
+            "sha256": job.sha256,
+            "size": job.size,
+            "image_url": task.image_url,
+            "run": task.run,
+            "owner": job.owner,
+            "server": job.server,
+            "name": job.name,
+            "priority": job.priority,
+            "submitted_at": job.submitted_at,
+        });
+        if task.run > 0 {
+            arguments["accepted_at"] = json!(task.accepted_at);
+        }
+        json!({
+            "body": [[], arguments, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}],
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {
+                "lang": "rust",
+                "task": "imgsys.analyze",
+                "id": id,
+                "root_id": id,
+                "parent_id": null,
+                "shadow": null,
+                "eta": null,
+                "expires": null,
+                "group": null,
+                "group_index": null,
+                "retries": 0,
+                "timelimit": [null, null],
+                "argsrepr": "()",
+                "kwargsrepr": task.kwargs_repr(),
+                "origin": *ORIGIN,
+                "ignore_result": false,
+                "replaced_task_nesting": 0,
+                "stamped_headers": null,
+                "stamps": {},
+            },
+            "properties": {
+                "correlation_id": id,
+                "reply_to": *REPLY_TO,
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": "imgsys"},
+                "priority": job.priority,
+                "body_encoding": "base64",
+                "delivery_tag": tag,
+            },
+        })
+    }
+
+    #[test]
+    fn message_is_what_the_norm_says() {
+        let job = typical().job;
+        for (run, name, image_url) in [
+            (0, "a plain name.jpg", "file:///images/c4"),
+            (3, "it's \"ä\" \\ \u{1}\n.jpg", "https://host/ü'\"\\"),
+        ] {
+            let task = Task {
+                job: Job {
+                    name: name.into(),
+                    ..job.clone()
+                },
+                run,
+                accepted_at: Timestamp::from_micros(7),
+                image_url: image_url.into(),
+            };
+            let mut message: Value = serde_json::from_str(&task.message().unwrap()).unwrap();
+            let body = BASE64.decode(message["body"].as_str().unwrap()).unwrap();
+            message["body"] = serde_json::from_slice(&body).unwrap();
+            let tag = message["properties"]["delivery_tag"].clone();
+            assert!(Uuid::try_parse(tag.as_str().unwrap()).is_ok());
+            assert_eq!(message, expected(&task, &tag));
+        }
+    }
 }

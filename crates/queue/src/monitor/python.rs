@@ -1,36 +1,48 @@
 //! Values as Python's `repr` writes them: for people who look at tasks in Flower.
 
 use serde_json::Value;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// The longest text made here, in characters: Python's limit.
 pub(crate) const MAX: usize = 1024;
 
+/// A string as Python writes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Repr<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Repr<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(text) = *self;
+        let plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'\'' | b'"' | b'\\');
+        if text.bytes().all(plain) {
+            f.write_str("'")?;
+            f.write_str(text)?;
+            return f.write_str("'");
+        }
+        let quote = if text.contains('\'') && !text.contains('"') {
+            '"'
+        } else {
+            '\''
+        };
+        f.write_char(quote)?;
+        for c in text.chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                c if c == quote => write!(f, "\\{c}")?,
+                c if c.is_control() => write!(f, "\\x{:02x}", u32::from(c))?,
+                c => f.write_char(c)?,
+            }
+        }
+        f.write_char(quote)
+    }
+}
+
 /// A string.
 pub(crate) fn string(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push(quote);
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c == quote => out.extend(['\\', c]),
-            c if c.is_control() => {
-                // Writing to a String can't fail.
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push(quote);
-    out
+    Repr(text).to_string()
 }
 
 /// A value, at most [`MAX`] characters of it.

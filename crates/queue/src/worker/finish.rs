@@ -103,7 +103,11 @@ impl Finish {
         if let Some((job, _)) = rejected.ours {
             finish.tell(JobRecord { job, result: None }, result, &rejected.kin);
         } else if rejected.id.is_some() {
-            finish.tell_celery(&result, &rejected.kin);
+            let told = events::result_to_json(&result)
+                .and_then(|json| finish.tell_celery(&result, &json, &rejected.kin));
+            if let Err(error) = told {
+                error!("writing a result for Celery: {error}");
+            }
         }
         finish
     }
@@ -144,27 +148,42 @@ impl Finish {
     fn tell(&mut self, mut record: JobRecord, result: JobResult, kin: &Kin) {
         let result = result.bounded();
         let run = result.run;
-        self.tell_celery(&result, kin);
+        // Written once, though it is told to two.
+        let written = events::result_to_json(&result).and_then(|json| {
+            self.tell_celery(&result, &json, kin)?;
+            events::with_result(&record.job, &json)
+        });
         record.result = Some(result);
-        match events::to_json(&record) {
+        match written {
             Ok(data) => self.event = Some(Event { record, run, data }),
             Err(error) => error!(job = %record.job.id, "writing a result: {error}"),
         }
     }
 
-    /// Writes Celery's result, and what follows from it.
-    fn tell_celery(&mut self, result: &JobResult, kin: &Kin) {
+    /// Writes Celery's result, and what follows from it. Of the result the JSON is given.
+    fn tell_celery(
+        &mut self,
+        result: &JobResult,
+        json: &str,
+        kin: &Kin,
+    ) -> Result<(), serde_json::Error> {
         let followed = follow(&self.task_id, result, kin);
         self.sent = followed.sent;
-        let failed = followed.failed.into_iter();
-        self.failed = failed
-            .map(|id| {
-                let theirs = celery_result(&id, result);
-                (id, theirs)
-            })
-            .collect();
-        self.result = (!kin.ignore_result)
-            .then(|| celery_result_of(&self.task_id, result, kin, &followed.children));
+        for id in followed.failed {
+            let theirs = celery_result(&id, result)?;
+            self.failed.push((id, theirs));
+        }
+        if !kin.ignore_result {
+            let children = &followed.children;
+            self.result = Some(celery_result_of(
+                &self.task_id,
+                result,
+                json,
+                kin,
+                children,
+            )?);
+        }
+        Ok(())
     }
 
     /// The job that it ends, if nothing else is to be done about it.
