@@ -1,53 +1,22 @@
-//! The file under the spool's database, and what its flush flushes.
+//! The file under the spool's database.
 
 use crate::Durability;
 use redb::{BackendError, StorageBackend};
-use std::{
-    fs::File,
-    io,
-    ops::Bound,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{io, ops::Bound};
 
-/// Whether image files were written or renamed since the last flush.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Unflushed(Arc<AtomicBool>);
-
-impl Unflushed {
-    pub(crate) fn mark(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    fn take(&self) -> bool {
-        self.0.swap(false, Ordering::AcqRel)
-    }
-}
-
-/// A database file whose flush covers the image files too: a commit is the one flush of its
-/// batch.
+/// A database file that is flushed only if what is accepted is to survive a power cut.
 #[derive(Debug)]
-pub(crate) struct SpoolFile<B> {
+pub(crate) struct TablesFile<B> {
     pub(crate) file: B,
-    pub(crate) images_dir: File,
-    pub(crate) unflushed: Unflushed,
     pub(crate) durability: Durability,
 }
 
-impl<B: StorageBackend> StorageBackend for SpoolFile<B> {
+impl<B: StorageBackend> StorageBackend for TablesFile<B> {
     fn sync_data(&self) -> io::Result<()> {
-        if matches!(self.durability, Durability::None) {
-            return Ok(());
+        match self.durability {
+            Durability::Fsync => self.file.sync_data(),
+            Durability::None => Ok(()),
         }
-        if self.unflushed.take() {
-            rustix::fs::syncfs(&self.images_dir)?;
-        }
-        // The spool may be on another file system than the images; and where it is not, not
-        // every file system's `syncfs` promises to empty the disk's own cache. It costs nothing
-        // measurable when nothing is left to write.
-        self.file.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -1,103 +1,134 @@
-//! What one commit does to the tables, the image files and the index.
+//! What one commit does to the log, the image files and what is kept in memory.
 
 use crate::{
     Accepted, Spooled, StoreError,
     error::{database, io_error},
     images::Images,
+    index::Entry,
+    known::{Recent, Sizes},
+    log::{
+        Place, Window, Writer, decode_accepted,
+        record::{Flags, Record},
+        with_result,
+    },
     store::Shared,
-    tables::{self, KNOWN, META, SPENT, SPOOL, UNPROVEN},
+    tables::{self, KNOWN},
     upload::Staged,
 };
 use imgsys_types::{Digest, Job, JobId, JobResult, Owner, Run};
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadOnlyTable, ReadableDatabase};
 use std::{
     collections::{HashMap, HashSet},
     io,
 };
 
-/// An error of the database, or one of an image alone, told apart by its variant.
+/// An error of one operation alone. What ends the use of the store is an error of the database,
+/// told apart by its variant.
 type Done<T> = Result<T, StoreError>;
 
-const DOING: &str = "writing to the spool";
-
-/// The room that a job's records take at most, with the pages that are copied for them.
+/// The room that a job's records take at most, with the pages of tables that are copied for them.
 const RECORD_ROOM: u64 = 16 << 10;
 
-/// The tables of one commit, and what was done to them.
+/// A commit's batch of the log, and what was done for it.
 pub(crate) struct Batch<'a> {
-    shared: &'a Shared,
-    transaction: &'a WriteTransaction,
-    spool: Table<'a, &'static [u8], &'static [u8]>,
-    known: Table<'a, &'static [u8], u64>,
-    changed: bool,
-    /// Images whose files this commit's flush makes durable, and the records that rely on them.
-    written: HashSet<Digest>,
-    unproven: Vec<Vec<u8>>,
+    pub(crate) shared: &'a Shared,
+    log: &'a mut Writer,
+    changes: Changes,
+    table: Option<ReadOnlyTable<&'static [u8], u64>>,
     in_question: &'a mut HashMap<Digest, bool>,
-    /// Bytes that came, by owner and day.
-    spent: HashMap<(Owner, i64), u64>,
+    window: Window,
     /// Bytes that may still be written; asked for once a batch.
     room: Option<u64>,
 }
 
-/// What a batch comes to.
-pub(crate) enum Applied {
-    /// There is nothing to commit.
-    Nothing,
-    /// There is, and whether it names images that its flush has yet to make durable.
-    Changes { unproven: bool },
+/// What becomes true once the batch is on the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Jobs that came or changed, and those that went.
+    pub(crate) jobs: HashMap<JobId, Option<Entry>>,
+    pub(crate) images: Recent,
+    /// Bytes that came, by owner and day.
+    pub(crate) spent: Vec<(Owner, i64, u64)>,
+    /// Images whose files this commit's flush makes durable.
+    pub(crate) written: HashSet<Digest>,
+    /// Whether there are records that rely on them.
+    pub(crate) unproven: bool,
 }
 
 impl<'a> Batch<'a> {
-    pub(crate) fn open(
+    pub(crate) fn begin(
         shared: &'a Shared,
-        transaction: &'a WriteTransaction,
+        log: &'a mut Writer,
         in_question: &'a mut HashMap<Digest, bool>,
-    ) -> Done<Self> {
-        Ok(Self {
+    ) -> Self {
+        log.begin();
+        Self {
             shared,
-            transaction,
-            spool: transaction.open_table(SPOOL).map_err(database(DOING))?,
-            known: transaction.open_table(KNOWN).map_err(database(DOING))?,
-            changed: false,
-            written: HashSet::new(),
-            unproven: Vec::new(),
+            log,
+            changes: Changes::default(),
+            table: None,
             in_question,
-            spent: HashMap::new(),
+            window: Window::narrow(),
             room: None,
-        })
+        }
+    }
+
+    /// What is to be committed; `None` if nothing is.
+    pub(crate) fn close(self) -> Option<Changes> {
+        (!self.log.is_empty()).then_some(self.changes)
+    }
+
+    /// The segment that the batch goes to.
+    pub(crate) const fn segment(&self) -> u32 {
+        self.log.segment()
+    }
+
+    /// The bytes of the batch so far.
+    pub(crate) const fn size(&self) -> u64 {
+        self.log.size() as u64
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.log.is_empty()
     }
 
     /// Takes jobs out of the spool; those that are not in it don't matter.
-    pub(crate) fn remove(&mut self, jobs: &[JobId]) -> Done<()> {
+    pub(crate) fn remove(&mut self, jobs: &[JobId]) {
+        let mut gone = Vec::with_capacity(jobs.len());
         for &job in jobs {
-            let Some(key) = self.shared.index().key(job) else {
-                continue;
-            };
-            let removed = self.spool.remove(key.as_slice());
-            drop(removed.map_err(database(DOING))?);
-            self.shared.index_mut().remove(job);
-            self.changed = true;
+            if self.entry(job).is_some() {
+                self.changes.jobs.insert(job, None);
+                gone.push(job);
+            }
         }
-        Ok(())
+        if !gone.is_empty() {
+            self.log.gone(&gone);
+        }
     }
 
     pub(crate) fn accept(&mut self, job: Job, image: Staged) -> Done<Accepted> {
         if let Some(there) = self.there_already(&job)? {
             return Ok(there);
         }
-        let known_key = tables::known_key(&job.sha256, &job.owner);
         let came = !matches!(image, Staged::Known);
-        if !self.bring_in(&job, &known_key, image)? {
+        let sizes = self.sizes(&job)?;
+        if !self.bring_in(&job, sizes, image)? {
             return Ok(Accepted::NotKnown);
         }
-        let duplicate = self.make_known(&known_key, job.size)?;
-        if came {
-            let day = tables::day_of(job.submitted_at);
-            *self.spent.entry((job.owner.clone(), day)).or_default() += job.size;
+        let duplicate = sizes.own.is_some();
+        if !duplicate {
+            let images = &mut self.changes.images;
+            images.learn(job.sha256, job.owner.clone(), job.size);
         }
-        let run = Run::submission(job);
-        self.insert(&Spooled { run, result: None })?;
+        if came {
+            self.note_spent(&job);
+        }
+        let flags = Flags {
+            made_known: !duplicate,
+            came,
+            written: self.changes.written.contains(&job.sha256),
+        };
+        self.insert(flags, &Run::submission(job), None);
         Ok(Accepted::New { duplicate })
     }
 
@@ -107,18 +138,23 @@ impl<'a> Batch<'a> {
         if let Some(there) = self.there_already(job)? {
             return Ok(there);
         }
-        let known_key = tables::known_key(&job.sha256, &job.owner);
-        if !self.bring_in(job, &known_key, Staged::Known)? {
+        let sizes = self.sizes(job)?;
+        if !self.bring_in(job, sizes, Staged::Known)? {
             return Ok(Accepted::NotKnown);
         }
-        self.insert(spooled)?;
+        let flags = Flags {
+            written: self.changes.written.contains(&job.sha256),
+            ..Flags::default()
+        };
+        self.insert(flags, &spooled.run, spooled.result.as_ref());
         Ok(Accepted::New { duplicate: true })
     }
 
-    fn there_already(&self, job: &Job) -> Done<Option<Accepted>> {
-        let Some((_, spooled)) = self.spooled(job.id)? else {
+    fn there_already(&mut self, job: &Job) -> Done<Option<Accepted>> {
+        let Some(entry) = self.entry(job.id) else {
             return Ok(None);
         };
+        let spooled = self.spooled(job.id, &entry)?;
         let there = &spooled.run.job;
         let same = there.owner == job.owner && there.sha256 == job.sha256;
         Ok(Some(if same {
@@ -129,32 +165,41 @@ impl<'a> Batch<'a> {
     }
 
     /// Puts a job that is not in the spool into it.
-    fn insert(&mut self, spooled: &Spooled) -> Done<()> {
-        let job = &spooled.run.job;
+    fn insert(&mut self, flags: Flags, run: &Run, last: Option<&JobResult>) {
+        let job = &run.job;
         if let Some(needed) = self.in_question.get_mut(&job.sha256) {
             *needed = true;
         }
-        let key = tables::spool_key(&job.owner, job.submitted_at, job.id);
-        self.put(&key, &tables::encode(spooled)?)?;
-        // Before the commit, so that the rest of the batch sees it. Readers find no record yet
-        // and take the job for unknown, which it is.
-        let mut index = self.shared.index_mut();
-        index.insert(&job.owner, job.submitted_at, job.id);
-        drop(index);
-        if self.written.contains(&job.sha256) {
-            self.unproven.push(key);
+        self.changes.unproven |= flags.written;
+        let accepted = self.log.accepted(flags, run, last);
+        // A submission may turn out to be one of long ago, which has been analysed again since.
+        let ended = last.is_some_and(|last| last.run >= run.number);
+        let entry = Entry {
+            owner: job.owner.clone(),
+            submitted_at: job.submitted_at,
+            run: run.number,
+            accepted,
+            end: ended.then_some(accepted),
+        };
+        self.changes.jobs.insert(job.id, Some(entry));
+    }
+
+    fn note_spent(&mut self, job: &Job) {
+        let day = tables::day_of(job.submitted_at);
+        match self.changes.spent.last_mut() {
+            Some((owner, then, bytes)) if *owner == job.owner && *then == day => {
+                *bytes = bytes.saturating_add(job.size);
+            }
+            _ => self.changes.spent.push((job.owner.clone(), day, job.size)),
         }
-        Ok(())
     }
 
     /// Sees to it that the image's file is there; `false` if nobody brought it.
-    fn bring_in(&mut self, job: &Job, known_key: &[u8], image: Staged) -> Done<bool> {
+    fn bring_in(&mut self, job: &Job, sizes: Sizes, image: Staged) -> Done<bool> {
         let images: &Images = &self.shared.images;
         if matches!(image, Staged::Known) {
-            let known = self.known.get(known_key).map_err(database(DOING))?;
-            let known = known.map(|size| size.value());
             // The job's size is only what the client says; of bytes that came it was checked.
-            return match known {
+            return match sizes.own {
                 Some(size) if size == job.size && images.is_present(&job.sha256, size)? => {
                     images.touch(&job.sha256);
                     Ok(true)
@@ -164,9 +209,7 @@ impl<'a> Batch<'a> {
         }
         // A file that others' jobs rely on is never written over: a crash in the midst of it
         // would take their image.
-        if tables::known_to_anyone(&self.known, &job.sha256)? == Some(job.size)
-            && images.is_present(&job.sha256, job.size)?
-        {
+        if sizes.anyone == Some(job.size) && images.is_present(&job.sha256, job.size)? {
             images.touch(&job.sha256);
             return Ok(true);
         }
@@ -180,7 +223,7 @@ impl<'a> Batch<'a> {
             Staged::Bytes(bytes) => images.write(&job.sha256, &bytes)?,
             Staged::File(upload) => images.install(&job.sha256, upload)?,
         }
-        self.written.insert(job.sha256);
+        self.changes.written.insert(job.sha256);
         Ok(true)
     }
 
@@ -198,16 +241,20 @@ impl<'a> Batch<'a> {
     }
 
     pub(crate) fn set_result(&mut self, job: JobId, result: JobResult) -> Done<Option<JobResult>> {
-        let Some((key, mut spooled)) = self.spooled(job)? else {
+        let Some(mut entry) = self.entry(job) else {
             return Ok(None);
         };
-        // What an earlier run came to is no end of this one.
-        if !spooled.has_ended() && result.run >= spooled.run.number {
-            spooled.result = Some(result);
-            let value = tables::encode(&spooled)?;
-            self.put(&key, &value)?;
+        if entry.end.is_some() {
+            // The first stands.
+            return Ok(self.spooled(job, &entry)?.result);
         }
-        Ok(spooled.end().cloned())
+        // What an earlier run came to is no end of this one.
+        if result.run < entry.run {
+            return Ok(None);
+        }
+        entry.end = Some(self.log.result(job, &result));
+        self.changes.jobs.insert(job, Some(entry));
+        Ok(Some(result))
     }
 
     /// From here on it is noted for which of these images a job is accepted.
@@ -219,77 +266,105 @@ impl<'a> Batch<'a> {
 
     /// Forgets those of the images in question for which no job was accepted meanwhile; gives
     /// them, for their files go once this is committed.
-    pub(crate) fn remove_images(&mut self, mut images: Vec<Digest>) -> Done<Vec<Digest>> {
+    pub(crate) fn remove_images(&mut self, mut images: Vec<Digest>) -> Vec<Digest> {
         images.retain(|digest| self.in_question.get(digest) == Some(&false));
         self.in_question.clear();
-        for digest in &images {
-            let (first, end) = tables::known_keys(digest);
-            let range = first.as_slice()..end.as_slice();
-            let forgotten = self.known.retain_in(range, |_, _| false);
-            forgotten.map_err(database(DOING))?;
-            self.changed = true;
+        for &digest in &images {
+            self.changes.images.forget(digest);
         }
-        Ok(images)
+        if !images.is_empty() {
+            self.log.forgotten(&images);
+        }
+        images
     }
 
-    fn note_spent(&mut self) -> Done<()> {
-        if self.spent.is_empty() {
+    /// Writes a batch even if there is nothing in it: the one before it is proven by that.
+    pub(crate) fn settle(&mut self) {
+        if self.log.is_empty() {
+            self.log.gone(&[]);
+        }
+    }
+
+    /// Writes a job's records once more if one of them is in this segment.
+    pub(crate) fn carry(&mut self, job: JobId, segment: u32) -> Done<()> {
+        let Some(mut entry) = self.entry(job) else {
+            return Ok(());
+        };
+        let places = [Some(entry.accepted), entry.result()];
+        if places
+            .iter()
+            .flatten()
+            .all(|place| place.segment != segment)
+        {
             return Ok(());
         }
-        let table = self.transaction.open_table(SPENT);
-        let mut table = table.map_err(database(DOING))?;
-        for ((owner, day), bytes) in self.spent.drain() {
-            let before = table.get(owner.as_str()).map_err(database(DOING))?;
-            let before = before.map(|spent| spent.value());
-            let bytes = match before {
-                Some((then, spent)) if then == day => spent.saturating_add(bytes),
-                _ => bytes,
-            };
-            let inserted = table.insert(owner.as_str(), (day, bytes));
-            drop(inserted.map_err(database(DOING))?);
-        }
-        Ok(())
-    }
-
-    /// Names the images that this commit flushes, and forgets those of the one before it, which
-    /// are durable. `settle` is to do the latter even if nothing else is to be done.
-    pub(crate) fn close(mut self, unproven_before: bool, settle: bool) -> Done<Applied> {
-        let unproven = !self.unproven.is_empty();
-        self.note_spent()?;
-        if !(self.changed || settle && unproven_before) {
-            return Ok(Applied::Nothing);
-        }
-        if unproven || unproven_before {
-            let mut meta = self.transaction.open_table(META).map_err(database(DOING))?;
-            let keys = tables::encode_keys(&self.unproven);
-            let inserted = meta.insert(UNPROVEN, keys.as_slice());
-            drop(inserted.map_err(database(DOING))?);
-        }
-        Ok(Applied::Changes { unproven })
-    }
-
-    fn spooled(&self, job: JobId) -> Done<Option<(Vec<u8>, Spooled)>> {
-        let Some(key) = self.shared.index().key(job) else {
-            return Ok(None);
+        // Both are read before either is written.
+        let accepted = self.record(entry.accepted)?;
+        let result = entry.result().map(|place| self.record(place)).transpose()?;
+        let whole = |bytes| {
+            Record::whole(bytes, self.shared.salt).map_err(|reason| StoreError::Corrupt {
+                job,
+                reason: reason.0.into(),
+            })
         };
-        let value = self.spool.get(key.as_slice()).map_err(database(DOING))?;
-        let spooled = value.map(|value| tables::decode(job, value.value()));
-        Ok(spooled.transpose()?.map(|spooled| (key, spooled)))
-    }
-
-    /// Whether it was known already.
-    fn make_known(&mut self, key: &[u8], size: u64) -> Done<bool> {
-        let known = self.known.get(key).map_err(database(DOING))?.is_some();
-        if !known {
-            drop(self.known.insert(key, size).map_err(database(DOING))?);
-        }
-        Ok(known)
-    }
-
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Done<()> {
-        let inserted = self.spool.insert(key, value);
-        drop(inserted.map_err(database(DOING))?);
-        self.changed = true;
+        let (accepted, result) = (whole(&accepted)?, result.as_deref().map(whole).transpose()?);
+        let ended_before = entry.end == Some(entry.accepted);
+        entry.accepted = self.log.again(&accepted);
+        entry.end = match result {
+            Some(result) => Some(self.log.again(&result)),
+            None => ended_before.then_some(entry.accepted),
+        };
+        self.changes.jobs.insert(job, Some(entry));
         Ok(())
     }
+
+    /// What is known of a job as of this batch.
+    fn entry(&self, job: JobId) -> Option<Entry> {
+        match self.changes.jobs.get(&job) {
+            Some(changed) => changed.clone(),
+            None => self.shared.spool().jobs.get(job),
+        }
+    }
+
+    fn spooled(&mut self, job: JobId, entry: &Entry) -> Done<Spooled> {
+        let salt = self.shared.salt;
+        let spooled = decode_accepted(job, &self.record(entry.accepted)?, salt)?;
+        match entry.result() {
+            Some(place) => with_result(spooled, &self.record(place)?, salt),
+            None => Ok(spooled),
+        }
+    }
+
+    /// The bytes of a record, in the log or in this batch.
+    fn record(&mut self, place: Place) -> Done<Vec<u8>> {
+        if let Some(bytes) = self.log.unwritten(place) {
+            return Ok(bytes.to_vec());
+        }
+        let file = self.shared.spool().file(place)?;
+        self.window.record(place, &*file).map(<[u8]>::to_vec)
+    }
+
+    /// What is known of a job's image as of this batch.
+    fn sizes(&mut self, job: &Job) -> Done<Sizes> {
+        let (digest, owner) = (&job.sha256, &job.owner);
+        let sizes = self.changes.images.sizes(digest, owner);
+        let sizes = sizes.or(|| self.shared.learnt().sizes(digest, owner));
+        if sizes.is_settled() {
+            return Ok(sizes);
+        }
+        let table = match self.table.take() {
+            Some(table) => table,
+            None => open_known(self.shared)?,
+        };
+        let known = tables::known(&table, digest, owner);
+        self.table = Some(table);
+        let (own, anyone) = known?;
+        Ok(sizes.or(|| Sizes::in_table(own, anyone)))
+    }
+}
+
+fn open_known(shared: &Shared) -> Done<ReadOnlyTable<&'static [u8], u64>> {
+    const DOING: &str = "reading the index of images";
+    let transaction = shared.database.begin_read().map_err(database(DOING))?;
+    transaction.open_table(KNOWN).map_err(database(DOING))
 }

@@ -6,14 +6,16 @@
 
 use crate::{
     Accepted, Spooled, StoreError,
-    batch::{Applied, Batch},
-    error::database,
+    batch::{Batch, Changes},
+    carry::Carrier,
+    checkpoint::Checkpoints,
+    log::{Writer, Written},
     store::Shared,
     upload::Staged,
 };
 use imgsys_types::{Digest, Job, JobId, JobResult};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -96,22 +98,34 @@ enum Wake {
 #[derive(Debug)]
 pub(crate) struct Committer {
     shared: Arc<Shared>,
+    log: Writer,
+    carrier: Carrier,
+    checkpoints: Checkpoints,
     removals: Vec<JobId>,
     /// When there must be a commit even if nobody asks for one.
     due: Option<Instant>,
-    /// Whether the last commit named images that it flushed.
+    /// Whether the log's last batch relies on images that were flushed with it.
     unproven: bool,
     /// Images that may be removed soon, and whether a job was accepted for them meanwhile.
     in_question: HashMap<Digest, bool>,
 }
 
 impl Committer {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        log: Writer,
+        carrier: Carrier,
+        checkpoints: Checkpoints,
+        unproven: bool,
+    ) -> Self {
         Self {
             shared,
+            log,
+            carrier,
+            checkpoints,
             removals: Vec::new(),
-            due: None,
-            unproven: false,
+            due: unproven.then(|| Instant::now() + PATIENCE),
+            unproven,
             in_question: HashMap::new(),
         }
     }
@@ -128,6 +142,7 @@ impl Committer {
                     if self.due.is_some() {
                         self.commit(Vec::new(), true);
                     }
+                    self.close();
                     break;
                 }
             }
@@ -183,42 +198,82 @@ impl Committer {
         let removals = std::mem::take(&mut self.removals);
         match self.try_commit(ops, &removals, settle) {
             Ok(answers) => answers.into_iter().for_each(Answer::send),
-            Err(error) => self.shared.health.set_broken(&error),
+            Err(error) => return self.shared.health.set_broken(&error),
         }
-        if self.unproven {
+        if let Err(error) = self.checkpoints.go_on(self.log.last()) {
+            return self.shared.health.set_broken(&error);
+        }
+        if self.unproven || self.checkpoints.is_running() {
             self.due = Some(Instant::now() + PATIENCE);
         }
     }
 
-    /// An error is of the database, and ends its use.
+    /// An error is one after which nobody knows what is on the disk.
     fn try_commit(
         &mut self,
         ops: Vec<Op>,
         removals: &[JobId],
         settle: bool,
     ) -> Result<Vec<Answer>, StoreError> {
-        let transaction = self.shared.begin_write()?;
-        let question = &mut self.in_question;
-        let mut batch = Batch::open(&self.shared, &transaction, question)?;
+        let mut batch = Batch::begin(&self.shared, &mut self.log, &mut self.in_question);
         // Before the rest, as a job may be accepted again after its removal was asked for, but
         // isn't removed before it was accepted.
-        batch.remove(removals)?;
+        batch.remove(removals);
         let answers = ops.into_iter().map(|op| apply(&mut batch, op));
         let answers: Vec<Answer> = answers.collect::<Result<_, _>>()?;
-        if let Applied::Changes { unproven } = batch.close(self.unproven, settle)? {
-            let committed = transaction.commit();
-            committed.map_err(database("committing to the spool"))?;
-            self.unproven = unproven;
+        if settle && self.unproven {
+            batch.settle();
         }
-        // Nothing refers to them any more, and nothing comes in before this is done.
-        for answer in &answers {
-            if let Answer::Removed(_, images) = answer {
-                for digest in images {
-                    self.shared.images.remove(digest);
-                }
-            }
+        if !batch.is_empty() {
+            self.carrier.go_on(&mut batch);
+        }
+        if let Some(mut changes) = batch.close() {
+            let written = self.log.write()?;
+            self.unproven = changes.unproven;
+            let came = std::mem::take(&mut changes.written);
+            self.publish(written, changes);
+            self.remove_images(&answers, &came);
         }
         Ok(answers)
+    }
+
+    /// Removes the files of images that were forgotten, but for those that came again in the same
+    /// commit. Nothing refers to them any more, and nothing comes in before this is done.
+    fn remove_images(&self, answers: &[Answer], came: &HashSet<Digest>) {
+        for answer in answers {
+            if let Answer::Removed(_, images) = answer {
+                let gone = images.iter().filter(|digest| !came.contains(digest));
+                gone.for_each(|digest| self.shared.images.remove(digest));
+            }
+        }
+    }
+
+    /// Lets readers see what is on the disk now.
+    fn publish(&self, written: Written, changes: Changes) {
+        if !changes.images.is_empty() || !changes.spent.is_empty() {
+            let mut learnt = self.shared.learnt_mut();
+            learnt.extend(changes.images, changes.spent);
+        }
+        let mut spool = self.shared.spool_mut();
+        spool
+            .segments
+            .entry(written.segment)
+            .or_insert(written.file);
+        for (job, entry) in changes.jobs {
+            match entry {
+                Some(entry) => spool.jobs.put(job, &entry),
+                None => spool.jobs.remove(job),
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if self.shared.health.is_broken() {
+            return;
+        }
+        if let Err(error) = self.checkpoints.close(self.log.last()) {
+            self.shared.health.set_broken(&error);
+        }
     }
 }
 
@@ -235,7 +290,7 @@ fn apply(batch: &mut Batch<'_>, op: Op) -> Result<Answer, StoreError> {
             Answer::SetResult(reply, Box::new(stands))
         }
         Op::Remove(jobs) => {
-            batch.remove(&jobs)?;
+            batch.remove(&jobs);
             Answer::Nobody
         }
         Op::Flush(reply) => Answer::Flush(reply),
@@ -243,7 +298,7 @@ fn apply(batch: &mut Batch<'_>, op: Op) -> Result<Answer, StoreError> {
             batch.question(images);
             Answer::Flush(reply)
         }
-        Op::RemoveImages(images, reply) => Answer::Removed(reply, batch.remove_images(images)?),
+        Op::RemoveImages(images, reply) => Answer::Removed(reply, batch.remove_images(images)),
     })
 }
 

@@ -72,6 +72,17 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The spool's log is damaged, or a part of it is missing: not at its end, where a power cut may
+    /// leave half a write, but in what was flushed.
+    #[error("the spool's log is corrupt: {} at {offset}: {reason}", path.display())]
+    CorruptLog {
+        /// The segment.
+        path: PathBuf,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// A part of the database other than a record makes no sense.
     #[error("the spool's {what} is corrupt")]
     CorruptSpool {

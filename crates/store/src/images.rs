@@ -1,6 +1,6 @@
 //! The image files: `images/ab/ab…`, and `images/incoming/` for uploads under way.
 
-use crate::{Durability, StoreError, backend::Unflushed, buffer::Buffers, error::io_error};
+use crate::{Durability, StoreError, buffer::Buffers, error::io_error, log::Unflushed};
 use imgsys_types::Digest;
 use rustix::fs::{Advice, AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use sha2::{Digest as _, Sha256};

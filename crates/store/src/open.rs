@@ -1,31 +1,35 @@
 //! Opening the store: locks, directories, what a crash left half done, the index.
 
+mod import;
+mod replay;
+
 use crate::{
     Durability, Store, StoreError,
-    backend::SpoolFile,
+    backend::TablesFile,
+    carry::Carrier,
+    checkpoint::{Checkpoints, note},
     committer::Committer,
     error::{database, io_error},
     health::Health,
     images::{self, Images, flush_disk_of, lock_dir},
-    index::Index,
+    known::{Learnt, Spent},
+    log::{Directory, Disk, End, Writer, record::Salt},
     store::Shared,
-    tables::{self, KNOWN, META, SERVER, SPENT, SPOOL, UNPROVEN},
+    tables::{FIRST, KNOWN, LOG, META, SALT, SEQUENCE, SERVER},
 };
 use imgsys_types::{Digest, ServerId};
-use redb::{
-    Database, ReadableTable, ReadableTableMetadata, StorageBackend, WriteTransaction,
-    backends::FileBackend,
-};
+use redb::{Database, ReadableTable, StorageBackend, WriteTransaction, backends::FileBackend};
+use replay::{LogState, Replay};
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::{Arc, RwLock, mpsc},
     time::Instant,
 };
 
-/// What the database keeps in memory, in bytes: the spool's newest end is all that is hot.
-const CACHE: usize = 32 << 20;
+/// What the database keeps in memory, in bytes: the upper levels of the table of images.
+const CACHE: usize = 16 << 20;
 
 const OPENING: &str = "opening the spool";
 
@@ -45,18 +49,35 @@ pub struct StoreOptions {
     pub min_free: u64,
 }
 
+/// How the log is kept.
+#[derive(Debug, Clone, Copy)]
+struct Tuning {
+    /// From which length on a segment is followed by the next, in bytes.
+    segment: u64,
+    /// How many images gather in memory before they go into their table. The more, the more of them
+    /// share a page; some 130 bytes each.
+    gather: usize,
+}
+
+const TUNING: Tuning = Tuning {
+    segment: 64 << 20,
+    gather: 64 << 10,
+};
+
 impl Store {
-    /// Opens the store, or makes a new one. Blocks: after a crash the whole spool is read.
+    /// Opens the store, or makes a new one. Blocks: the whole log is read.
     pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
-        Self::open_on(options, |file| {
-            FileBackend::new(file).map_err(database(OPENING))
-        })
+        let backend = |file| FileBackend::new(file).map_err(database(OPENING));
+        Self::open_on(options, TUNING, backend, |directory| Arc::new(directory))
     }
 
-    /// Opens the store with its database on what `backend` makes of the file.
+    /// Opens the store with its database on what `backend` makes of the file, and its log on what
+    /// `disk` makes of the directory.
     fn open_on<B: StorageBackend>(
         options: StoreOptions,
+        tuning: Tuning,
         backend: impl FnOnce(File) -> Result<B, StoreError>,
+        disk: impl FnOnce(Directory) -> Arc<dyn Disk>,
     ) -> Result<Self, StoreError> {
         let start = Instant::now();
         let StoreOptions {
@@ -69,8 +90,20 @@ impl Store {
         let dir_handle = lock_dir(&dir)?;
         let images_dir = images_dir.unwrap_or_else(|| dir.join("images"));
         let images = Images::open(images_dir, durability, direct_io, min_free)?;
+        let disk = disk(log_directory(&dir, &images)?);
         let path = dir.join("spool.redb");
         if !path.try_exists().map_err(io_error("looking for", &path))? {
+            if !disk
+                .segments()
+                .map_err(io_error("listing", &dir))?
+                .is_empty()
+            {
+                return Err(StoreError::CorruptLog {
+                    path,
+                    offset: 0,
+                    reason: "the database that belongs to the log is missing",
+                });
+            }
             make_database(&dir, &path)?;
         }
         let opened = File::options().read(true).write(true).open(&path);
@@ -81,37 +114,53 @@ impl Store {
             flush_disk_of(&dir_handle, &dir)?;
             images::forget_cached(&file, &path)?;
         }
-        let database = open_database(
-            &path,
-            SpoolFile {
-                file: backend(file)?,
-                images_dir: images.handle()?,
-                unflushed: images.unflushed.clone(),
-                durability,
-            },
-        )?;
-        let (server, index) = settle(&database, &images)?;
+        let file = backend(file)?;
+        let database = open_database(&path, TablesFile { file, durability })?;
+        let writer = |salt, end| {
+            let (disk, unflushed) = (Arc::clone(&disk), images.unflushed.clone());
+            Writer::new(disk, salt, durability, unflushed, tuning.segment, end)
+        };
+        let (server, state, spent) = settle(&database, &images, &*disk, writer)?;
+        let mut replay = Replay::read(&*disk, state, spent, durability)?;
+        let mut log = writer(state.salt, replay.end);
+        let unproven = take_back(&mut replay, &mut log, &images)?;
         tracing::info!(
-            dir = %dir.display(), %server, jobs = index.len(), took = ?start.elapsed(),
+            dir = %dir.display(), %server, jobs = replay.spool.jobs.len(), took = ?start.elapsed(),
             "opened the store"
         );
         let shared = Arc::new(Shared {
             server,
             database,
-            index: RwLock::new(index),
+            salt: state.salt,
+            spool: RwLock::new(replay.spool),
+            learnt: RwLock::new(Learnt::new(replay.recent, replay.spent)),
             images: Arc::new(images),
             health: Arc::new(Health::sound()),
             dir,
             dir_handle,
         });
         let (sender, queue) = mpsc::channel();
-        let committer = Committer::new(Arc::clone(&shared));
+        let checkpoints = Checkpoints::new(Arc::clone(&shared), disk, tuning.gather, state.first);
+        let carrier = Carrier::new(tuning.segment);
+        let committer = Committer::new(Arc::clone(&shared), log, carrier, checkpoints, unproven);
         let thread = std::thread::Builder::new()
             .name("store-committer".into())
             .spawn(move || committer.run(&queue))
             .map_err(io_error("starting the committer of", &shared.dir))?;
         Ok(Self::new(shared, sender, thread))
     }
+}
+
+/// The directory of the log, made if need be.
+fn log_directory(dir: &Path, images: &Images) -> Result<Directory, StoreError> {
+    let path = dir.join("spool");
+    fs::create_dir_all(&path).map_err(io_error("making directory", &path))?;
+    let handle = File::open(&path).map_err(io_error("opening directory", &path))?;
+    Ok(Directory {
+        path,
+        handle,
+        images: images.handle()?,
+    })
 }
 
 /// Makes an empty database. It is not written in its place: half of one, which a crash would leave
@@ -128,7 +177,7 @@ fn make_database(dir: &Path, path: &Path) -> Result<(), StoreError> {
     let backend = FileBackend::new(file).map_err(database(OPENING))?;
     drop(open_database(&half, backend)?);
     again.sync_all().map_err(io_error("flushing", &half))?;
-    std::fs::rename(&half, path).map_err(io_error("making", path))
+    fs::rename(&half, path).map_err(io_error("making", path))
 }
 
 fn open_database(path: &Path, file: impl StorageBackend) -> Result<Database, StoreError> {
@@ -148,16 +197,74 @@ fn open_database(path: &Path, file: impl StorageBackend) -> Result<Database, Sto
     })
 }
 
-/// Makes the tables whole and reads what is kept of them in memory.
-fn settle(database_: &Database, images: &Images) -> Result<(ServerId, Index), StoreError> {
+/// Makes the tables whole, and says what they say of the log.
+fn settle(
+    database_: &Database,
+    images: &Images,
+    disk: &dyn Disk,
+    writer: impl FnOnce(Salt, End) -> Writer,
+) -> Result<(ServerId, LogState, Spent), StoreError> {
     let transaction = database_.begin_write().map_err(database(OPENING))?;
     let server = server_id(&transaction)?;
-    drop_unproven(&transaction, images)?;
-    let index = read_index(&transaction)?;
-    // Made here, so that it can be read before anybody has written to it.
-    transaction.open_table(SPENT).map_err(database(OPENING))?;
+    let state = log_state(&transaction, images, disk, writer)?;
+    // Made here, so that they can be read before anybody has written to them.
+    transaction.open_table(KNOWN).map_err(database(OPENING))?;
+    let spent = Spent::read(&transaction)?;
     transaction.commit().map_err(database(OPENING))?;
-    Ok((server, index))
+    Ok((server, state, spent))
+}
+
+fn log_state(
+    transaction: &WriteTransaction,
+    images: &Images,
+    disk: &dyn Disk,
+    writer: impl FnOnce(Salt, End) -> Writer,
+) -> Result<LogState, StoreError> {
+    let state = if import::is_old(transaction)? {
+        import::import(transaction, images, disk, writer)?
+    } else {
+        let table = transaction.open_table(LOG).map_err(database(OPENING))?;
+        let value = |key| -> Result<Option<u64>, StoreError> {
+            let value = table.get(key).map_err(database(OPENING))?;
+            Ok(value.map(|value| value.value()))
+        };
+        let small = |value| u32::try_from(value).ok();
+        match (value(SALT)?, value(FIRST)?, value(SEQUENCE)?) {
+            (None, None, None) => new_log(1),
+            (salt, first, sequence) => {
+                let state = salt
+                    .and_then(small)
+                    .zip(first.and_then(small))
+                    .zip(sequence);
+                let Some(((salt, first), sequence)) = state else {
+                    return Err(StoreError::CorruptSpool {
+                        what: "state of its log",
+                    });
+                };
+                let salt = Salt(salt);
+                return Ok(LogState {
+                    salt,
+                    first,
+                    sequence,
+                });
+            }
+        }
+    };
+    note(transaction, SALT, state.salt.0.into())?;
+    note(transaction, FIRST, state.first.into())?;
+    note(transaction, SEQUENCE, state.sequence)?;
+    Ok(state)
+}
+
+/// A log that begins with this segment.
+fn new_log(first: u32) -> LogState {
+    // Four of the bytes of a random id that are random.
+    let [a, b, c, d, ..] = *ServerId::generate().as_bytes();
+    LogState {
+        salt: Salt(u32::from_le_bytes([a, b, c, d])),
+        first,
+        sequence: 0,
+    }
 }
 
 fn server_id(transaction: &WriteTransaction) -> Result<ServerId, StoreError> {
@@ -172,60 +279,48 @@ fn server_id(transaction: &WriteTransaction) -> Result<ServerId, StoreError> {
     Ok(server)
 }
 
-/// Takes back what the last commit named if its flush was cut short: the record may have reached
-/// the disk without its image. No such job was told as accepted, as that waits for the flush.
-fn drop_unproven(transaction: &WriteTransaction, images: &Images) -> Result<(), StoreError> {
-    let mut meta = transaction.open_table(META).map_err(database(OPENING))?;
-    let mut spool = transaction.open_table(SPOOL).map_err(database(OPENING))?;
-    let mut known = transaction.open_table(KNOWN).map_err(database(OPENING))?;
-    let Some(unproven) = meta.remove(UNPROVEN).map_err(database(OPENING))? else {
-        return Ok(());
-    };
-    let keys = tables::decode_keys(unproven.value()).ok_or(StoreError::CorruptSpool {
-        what: "list of unproven records",
-    })?;
-    let mut cut_short: HashMap<Digest, bool> = HashMap::new();
-    for key in keys {
-        let Some(value) = spool.get(key).map_err(database(OPENING))? else {
-            continue;
-        };
-        let job = tables::decode_entry(key, value.value())?.run.job;
-        drop(value);
-        if let Entry::Vacant(entry) = cut_short.entry(job.sha256) {
-            entry.insert(!images.is_intact(&job.sha256, job.size)?);
+/// Takes back the jobs of the last batch whose image is not whole, for its flush may have been cut
+/// short: the record may have reached the disk without the image. No such job was told as accepted,
+/// as that waits for the flush. Says whether the batch that is last now relies on images.
+fn take_back(replay: &mut Replay, log: &mut Writer, images: &Images) -> Result<bool, StoreError> {
+    let mut halves: HashMap<Digest, bool> = HashMap::new();
+    let mut gone = Vec::new();
+    for unproven in &replay.unproven {
+        let sha256 = unproven.sha256;
+        if let Entry::Vacant(entry) = halves.entry(sha256) {
+            entry.insert(!images.is_intact(&sha256, unproven.size)?);
         }
-        if cut_short.get(&job.sha256) == Some(&true) {
-            tracing::warn!(job = %job.id, sha256 = %job.sha256, "never accepted: no whole image");
-            drop(spool.remove(key).map_err(database(OPENING))?);
+        if halves.get(&sha256) == Some(&true) {
+            tracing::warn!(job = %unproven.job, %sha256, "never accepted: no whole image");
+            gone.push(unproven.job);
         }
     }
-    for (digest, _) in cut_short.into_iter().filter(|&(_, cut_short)| cut_short) {
-        let (first, end) = tables::known_keys(&digest);
-        known
-            .retain_in(first.as_slice()..end.as_slice(), |_, _| false)
-            .map_err(database(OPENING))?;
+    if gone.is_empty() {
+        return Ok(!replay.unproven.is_empty());
+    }
+    let halves = halves.into_iter().filter(|(_, half)| *half);
+    let halves: Vec<Digest> = halves.map(|(digest, _)| digest).collect();
+    log.begin();
+    log.gone(&gone);
+    log.forgotten(&halves);
+    let written = log.write()?;
+    replay.spool.segments.insert(written.segment, written.file);
+    for job in gone {
+        replay.spool.jobs.remove(job);
+    }
+    for digest in halves {
+        replay.recent.forget(digest);
         images.remove(&digest);
     }
-    Ok(())
-}
-
-fn read_index(transaction: &WriteTransaction) -> Result<Index, StoreError> {
-    let spool = transaction.open_table(SPOOL).map_err(database(OPENING))?;
-    let mut index = Index::default();
-    let jobs = spool.len().map_err(database(OPENING))?;
-    index.reserve(usize::try_from(jobs).unwrap_or(0));
-    for entry in spool.iter().map_err(database(OPENING))? {
-        let (key, _) = entry.map_err(database(OPENING))?;
-        match tables::parse_spool_key(key.value()) {
-            Some((owner, submitted_at, job)) => index.insert(&owner, submitted_at, job),
-            None => return Err(StoreError::CorruptSpool { what: "key" }),
-        }
-    }
-    Ok(index)
+    Ok(false)
 }
 
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod disk;
+#[cfg(test)]
+mod growth;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -8,13 +8,15 @@ use crate::{
     error::database,
     health::Health,
     images::Images,
-    index::Index,
-    tables::{self, KNOWN, SPENT, SPOOL},
+    known::{Learnt, Sizes},
+    log::{Window, record::Salt},
+    spool::Spool,
+    tables::{self, KNOWN},
     upload::{Staged, Upload, check_bytes},
 };
 use bytes::Bytes;
 use imgsys_types::{Digest, Job, JobId, JobRecord, JobResult, Owner, Run, ServerId};
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableDatabase};
 use std::{
     fmt,
     fs::File,
@@ -103,7 +105,10 @@ pub(crate) struct Shared {
     pub(crate) server: ServerId,
     // Before the directories, so that it is closed before their locks are given back.
     pub(crate) database: Database,
-    pub(crate) index: RwLock<Index>,
+    /// What the checksums of the log begin with.
+    pub(crate) salt: Salt,
+    pub(crate) spool: RwLock<Spool>,
+    pub(crate) learnt: RwLock<Learnt>,
     pub(crate) images: Arc<Images>,
     pub(crate) health: Arc<Health>,
     pub(crate) dir: PathBuf,
@@ -141,10 +146,7 @@ impl Store {
     /// Whether the owner has sent this image and its file is there.
     pub fn knows(&self, owner: &Owner, sha256: &Digest) -> Result<bool, StoreError> {
         let shared = &self.0.shared;
-        let size = shared.read(KNOWN, "reading the index of images", |known| {
-            let key = tables::known_key(sha256, owner);
-            Ok(known.get(key.as_slice())?.map(|size| size.value()))
-        })?;
+        let size = shared.sizes(sha256, owner)?.own;
         size.map_or(Ok(false), |size| shared.images.is_present(sha256, size))
     }
 
@@ -193,14 +195,10 @@ impl Store {
     /// The job, if it is in the spool.
     pub fn get(&self, job: JobId) -> Result<Option<Spooled>, StoreError> {
         let shared = &self.0.shared;
-        let Some(key) = shared.index().key(job) else {
-            return Ok(None);
-        };
-        let record = shared.read(SPOOL, "reading the spool", |spool| {
-            let value = spool.get(key.as_slice())?;
-            Ok(value.map(|value| tables::decode(job, value.value())))
-        })?;
-        record.transpose()
+        // Its own statement: the lock is not held while the disk is read.
+        let found = shared.spool().find(job)?;
+        let read = |job| Window::narrow().spooled(&job, shared.salt);
+        found.map(read).transpose()
     }
 
     /// Keeps what a job's run came to, unless that is known: the first result stands. Returns the
@@ -225,45 +223,19 @@ impl Store {
     /// The bytes of images that came from each owner on the last day on which any came: owner,
     /// day (UTC, since 1970), bytes. An image that was known already is no bytes.
     pub fn spent(&self) -> Result<Vec<(Owner, i64, u64)>, StoreError> {
-        let shared = &self.0.shared;
-        shared.read(SPENT, "reading what owners have sent", |spent| {
-            let mut all = Vec::new();
-            for entry in spent.iter()? {
-                let (owner, spent) = entry?;
-                let (day, bytes) = spent.value();
-                all.extend(owner.value().parse().map(|owner| (owner, day, bytes)));
-            }
-            Ok(all)
-        })
+        Ok(self.0.shared.learnt().spent())
     }
 
     /// How many jobs are in the spool.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.shared.index().len()
+        self.0.shared.spool().jobs.len()
     }
 
     /// Whether the spool is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Walks over all records as they are now, owner by owner, oldest first. Records that can't
-    /// be read are logged and left out; returns how many there were of them. This reads the
-    /// whole spool: it belongs on a blocking thread.
-    pub fn records(&self, mut each: impl FnMut(Spooled)) -> Result<usize, StoreError> {
-        self.0.shared.read(SPOOL, "reading the spool", |spool| {
-            let mut unreadable = 0;
-            for entry in spool.iter()? {
-                let (key, value) = entry?;
-                match readable(key.value(), value.value()) {
-                    Some(spooled) => each(spooled),
-                    None => unreadable += 1,
-                }
-            }
-            Ok(unreadable)
-        })
     }
 
     /// Resolves once a flush has failed. From then on nothing is accepted: the process has to
@@ -306,13 +278,6 @@ impl Store {
     }
 }
 
-/// The record, unless it can't be read: one must not keep the others from being shown.
-fn readable(key: &[u8], value: &[u8]) -> Option<Spooled> {
-    tables::decode_entry(key, value)
-        .inspect_err(|error| tracing::error!(%error, "left out a record of the spool"))
-        .ok()
-}
-
 impl Inner {
     fn send(&self, op: Op) -> bool {
         let committer = self.committer.as_ref();
@@ -332,17 +297,20 @@ impl Drop for Inner {
 }
 
 impl Shared {
-    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn spool(&self) -> RwLockReadGuard<'_, Spool> {
+        self.spool.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn spool_mut(&self) -> RwLockWriteGuard<'_, Spool> {
+        self.spool.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
-        let begun = self.database.begin_write();
-        begun.map_err(database("beginning a commit"))
+    pub(crate) fn learnt(&self) -> RwLockReadGuard<'_, Learnt> {
+        self.learnt.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn learnt_mut(&self) -> RwLockWriteGuard<'_, Learnt> {
+        self.learnt.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many bytes may still be written, to whichever disk has less room.
@@ -358,15 +326,18 @@ impl Shared {
         Ok(())
     }
 
-    fn read<K: redb::Key + 'static, V: redb::Value + 'static, T>(
-        &self,
-        table: redb::TableDefinition<'_, K, V>,
-        doing: &'static str,
-        read: impl FnOnce(&redb::ReadOnlyTable<K, V>) -> Result<T, redb::StorageError>,
-    ) -> Result<T, StoreError> {
-        let transaction = self.database.begin_read().map_err(database(doing))?;
-        let table = transaction.open_table(table).map_err(database(doing))?;
-        read(&table).map_err(database(doing))
+    /// The size of an image as sent by this owner.
+    fn sizes(&self, digest: &Digest, owner: &Owner) -> Result<Sizes, StoreError> {
+        const DOING: &str = "reading the index of images";
+        // Before the table: what is on its way into it leaves the memory only afterwards.
+        let sizes = self.learnt().sizes(digest, owner);
+        if sizes.is_settled() {
+            return Ok(sizes);
+        }
+        let transaction = self.database.begin_read().map_err(database(DOING))?;
+        let table = transaction.open_table(KNOWN).map_err(database(DOING))?;
+        let (own, anyone) = tables::known(&table, digest, owner)?;
+        Ok(sizes.or(|| Sizes::in_table(own, anyone)))
     }
 }
 

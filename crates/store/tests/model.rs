@@ -4,7 +4,6 @@
 
 mod common;
 
-use bytes::Bytes;
 use common::{digest, noise, open, owner, result};
 use imgsys_store::{Accepted, Image, SMALL_IMAGE, Spooled, Store};
 use imgsys_types::{

@@ -85,6 +85,43 @@ async fn an_image_that_comes_again_meanwhile_stays() {
     assert_eq!(remove(&store, &[first.sha256]).await, [first.sha256]);
 }
 
+/// The removal and the image's return share a commit: the file that came is not the one to go.
+#[tokio::test]
+async fn an_image_that_comes_again_in_the_commit_that_removes_it_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let accepted = |seed, len| {
+        let (store, image) = (store.clone(), noise(seed, len));
+        let job = job(&image);
+        let sent = job.clone();
+        let accepting = async move { store.accept(sent, Image::Bytes(image.into())).await };
+        (job, tokio::spawn(accepting))
+    };
+    for round in 0..40 {
+        let (first, accepting) = accepted(round, 5000);
+        accepting.await.unwrap().unwrap();
+        store.remove(vec![first.id]);
+        store.flush().await.unwrap();
+        let mut again = None;
+        let meanwhile = async |_: &[Digest]| {
+            // The committer is busy with these when the removal and what comes after it are asked.
+            for filler in 0..16 {
+                drop(accepted(1000 + round * 16 + filler, 60_000));
+            }
+            tokio::task::yield_now().await;
+            again = Some(accepted(round, 5000));
+            Ok::<_, StoreError>(HashSet::new())
+        };
+        let gone = store.remove_images(vec![first.sha256], meanwhile).await;
+        assert_eq!(gone.unwrap(), [first.sha256]);
+        let (again, accepting) = again.unwrap();
+        let answer = accepting.await.unwrap().unwrap();
+        assert!(matches!(answer, Accepted::New { duplicate: false }));
+        store.flush().await.unwrap();
+        assert!(store.image_path(&again.sha256).exists(), "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn age_counts_from_when_an_image_was_last_sent() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,13 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::{Accepted, Image};
+use crate::{Accepted, Image, log::SegmentFile};
 use bytes::Bytes;
 use imgsys_types::{Job, JobId, Owner, Priority, Timestamp};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs, io,
-    ops::Bound,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -36,38 +35,62 @@ pub(super) fn job_of(bytes: &[u8]) -> Job {
     }
 }
 
-/// A file whose flushes fail once `fails` is set.
+/// A disk whose flushes of the log fail once `fails` is set.
 #[derive(Debug)]
 struct Failing {
-    file: FileBackend,
+    disk: Directory,
     fails: Arc<AtomicBool>,
 }
 
-impl StorageBackend for Failing {
-    fn sync_data(&self) -> io::Result<()> {
-        if self.fails.load(Ordering::SeqCst) {
+#[derive(Debug)]
+struct FailingFile(Arc<dyn SegmentFile>, Arc<AtomicBool>);
+
+impl Disk for Failing {
+    fn segments(&self) -> io::Result<Vec<u32>> {
+        self.disk.segments()
+    }
+    fn open(&self, segment: u32) -> io::Result<Arc<dyn SegmentFile>> {
+        let (file, fails) = (self.disk.open(segment)?, Arc::clone(&self.fails));
+        Ok(Arc::new(FailingFile(file, fails)))
+    }
+    fn remove(&self, segment: u32) -> io::Result<()> {
+        self.disk.remove(segment)
+    }
+    fn path(&self, segment: u32) -> PathBuf {
+        self.disk.path(segment)
+    }
+    fn flush_entries(&self) -> io::Result<()> {
+        self.disk.flush_entries()
+    }
+    fn flush_images(&self) -> io::Result<()> {
+        self.disk.flush_images()
+    }
+}
+
+impl SegmentFile for FailingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(offset, out)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+    fn cut(&self, len: u64) -> io::Result<()> {
+        self.0.cut(len)
+    }
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.0.reserve(len)
+    }
+    fn flush(&self) -> io::Result<()> {
+        if self.1.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk is on fire"));
         }
-        self.file.sync_data()
+        self.0.flush()
     }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write(offset, data)
-    }
-    fn try_lock_range(
-        &self,
-        start: Bound<u64>,
-        end: Bound<u64>,
-    ) -> Result<bool, redb::BackendError> {
-        self.file.try_lock_range(start, end)
+    fn forget_cached(&self) -> io::Result<()> {
+        self.0.forget_cached()
     }
 }
 
@@ -75,13 +98,12 @@ impl StorageBackend for Failing {
 async fn after_a_failed_flush_nothing_is_accepted_until_it_is_opened_anew() {
     let dir = tempfile::tempdir().unwrap();
     let fails = Arc::new(AtomicBool::new(false));
-    let store = Store::open_on(options(dir.path()), |file| {
-        Ok(Failing {
-            file: FileBackend::new(file).map_err(database(OPENING))?,
-            fails: Arc::clone(&fails),
-        })
-    })
-    .unwrap();
+    let backend = |file| FileBackend::new(file).map_err(database(OPENING));
+    let disk = |disk| -> Arc<dyn Disk> {
+        let fails = Arc::clone(&fails);
+        Arc::new(Failing { disk, fails })
+    };
+    let store = Store::open_on(options(dir.path()), TUNING, backend, disk).unwrap();
     let kept = job_of(b"kept");
     let bytes = Image::Bytes(Bytes::from_static(b"kept"));
     let accepted = store.accept(kept.clone(), bytes).await.unwrap();
@@ -120,6 +142,11 @@ fn crash(store: &Store, from: &Path, to: &Path) {
     let image_dir = to.join("images");
     fs::create_dir_all(&image_dir).unwrap();
     fs::copy(from.join("spool.redb"), to.join("spool.redb")).unwrap();
+    fs::create_dir(to.join("spool")).unwrap();
+    for segment in fs::read_dir(from.join("spool")).unwrap() {
+        let segment = segment.unwrap();
+        fs::copy(segment.path(), to.join("spool").join(segment.file_name())).unwrap();
+    }
     for fan in fs::read_dir(store.images_dir()).unwrap() {
         let fan = fan.unwrap();
         let copy = image_dir.join(fan.file_name());

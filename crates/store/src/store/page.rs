@@ -1,19 +1,46 @@
-//! Pages of the history: the jobs that are still in the spool.
+//! Pages of the history, and all records: the jobs that are still in the spool.
 
-use super::{Spooled, Store, readable};
+use super::{Shared, Spooled, Store};
 use crate::{
     StoreError,
-    tables::{self, SPOOL},
+    index::{Entry, Key},
+    log::{Located, Window},
 };
-use imgsys_types::{Cursor, HistoryFilter, JobRecord, Owner, Whose};
-use redb::ReadableTable;
-use std::{cmp::Reverse, ops::Bound};
+use imgsys_types::{Cursor, HistoryFilter, JobId, JobRecord, Owner, Timestamp, Whose};
+
+/// How many jobs are looked up at once, at most: the committer waits as long.
+const CHUNK: usize = 512;
 
 impl Store {
+    /// Walks over all records, owner by owner, oldest first. What comes or goes meanwhile may be
+    /// among them or not. Records that can't be read are logged and left out; returns how many
+    /// there were of them. This reads the whole spool: it belongs on a blocking thread.
+    pub fn records(&self, mut each: impl FnMut(Spooled)) -> Result<usize, StoreError> {
+        let shared = &self.0.shared;
+        let mut unreadable = 0;
+        let mut after: Option<(Owner, Key)> = None;
+        loop {
+            let after_this = after.as_ref().map(|(owner, key)| (owner, *key));
+            let spool = shared.spool();
+            let found = spool.jobs.walk(after_this, CHUNK);
+            let Some((job, entry)) = found.last() else {
+                return Ok(unreadable);
+            };
+            after = Some((entry.owner.clone(), (entry.submitted_at, *job)));
+            let chunk = located(&found, |job, entry| spool.locate(job, entry))?;
+            drop(spool);
+            for spooled in readable(shared, &chunk) {
+                match spooled? {
+                    Some(spooled) => each(spooled),
+                    None => unreadable += 1,
+                }
+            }
+        }
+    }
+
     /// Jobs in the spool that match the filter, newest first (by time of submission, then id), at
     /// most `limit`, those after `after` only. Records that can't be read are logged and left out. A
-    /// filter that matches few jobs reads many, and to show all owners' reads all: this belongs on a
-    /// blocking thread.
+    /// filter that matches few jobs reads many: this belongs on a blocking thread.
     pub fn page(
         &self,
         whose: &Whose,
@@ -21,69 +48,66 @@ impl Store {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<JobRecord>, StoreError> {
-        match whose {
-            Whose::One(owner) => self.page_of(owner, filter, after, limit),
-            Whose::All => self.page_of_all(filter, after, limit),
-        }
-    }
-
-    fn page_of(
-        &self,
-        owner: &Owner,
-        filter: &HistoryFilter,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<Vec<JobRecord>, StoreError> {
-        let (first, end) = tables::page_bounds(owner, filter, after);
-        if first >= end {
-            return Ok(Vec::new());
-        }
-        let range = (
-            Bound::Included(first.as_slice()),
-            Bound::Excluded(end.as_slice()),
-        );
-        self.0.shared.read(SPOOL, "reading the spool", |spool| {
-            let mut records = Vec::new();
-            for entry in spool.range::<&[u8]>(range)?.rev() {
-                if records.len() >= limit {
+        let shared = &self.0.shared;
+        let owner = match whose {
+            Whose::One(owner) => Some(owner),
+            Whose::All => None,
+        };
+        let mut before = before(filter, after);
+        let mut records = Vec::new();
+        while records.len() < limit {
+            let count = (limit - records.len()).clamp(16, CHUNK);
+            let spool = shared.spool();
+            let found = spool.jobs.newest(owner, before, filter.since, count);
+            let Some((job, entry)) = found.last() else {
+                break;
+            };
+            before = Some((entry.submitted_at, *job));
+            let chunk = located(&found, |job, entry| spool.locate(job, entry))?;
+            drop(spool);
+            for spooled in readable(shared, &chunk) {
+                let record = spooled?.map(Spooled::into_record);
+                records.extend(record.filter(|record| filter.matches(record)));
+                if records.len() == limit {
                     break;
                 }
-                let (key, value) = entry?;
-                let record = readable(key.value(), value.value()).map(Spooled::into_record);
-                records.extend(record.filter(|record| filter.matches(record)));
             }
-            Ok(records)
-        })
+        }
+        Ok(records)
     }
+}
 
-    /// The spool is in the order of owners, so the newest of all are found by looking at each.
-    fn page_of_all(
-        &self,
-        filter: &HistoryFilter,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<Vec<JobRecord>, StoreError> {
-        let keep_newest = |records: &mut Vec<JobRecord>| {
-            records.sort_unstable_by_key(|record| Reverse(Cursor::of(record)));
-            records.truncate(limit);
-        };
-        self.0.shared.read(SPOOL, "reading the spool", |spool| {
-            let mut records = Vec::new();
-            for entry in spool.iter()? {
-                let (key, value) = entry?;
-                let record = readable(key.value(), value.value())
-                    .map(Spooled::into_record)
-                    .filter(|record| {
-                        filter.matches(record)
-                            && after.is_none_or(|after| Cursor::of(record) < after)
-                    });
-                records.extend(record);
-                if records.len() >= limit.saturating_mul(2).max(1024) {
-                    keep_newest(&mut records);
-                }
-            }
-            keep_newest(&mut records);
-            Ok(records)
-        })
+/// The first key that is too new for a page.
+fn before(filter: &HistoryFilter, after: Option<Cursor>) -> Option<Key> {
+    let until = |time: Timestamp| (time, JobId::from_bytes([0; 16]));
+    let until = filter.until.map(until);
+    let after = after.map(|after| (after.submitted_at, after.job));
+    match (until, after) {
+        (Some(until), Some(after)) => Some(until.min(after)),
+        (until, after) => until.or(after),
     }
+}
+
+fn located(
+    found: &[(JobId, Entry)],
+    locate: impl Fn(JobId, &Entry) -> Result<Located, StoreError>,
+) -> Result<Vec<Located>, StoreError> {
+    let found = found.iter();
+    found.map(|(job, entry)| locate(*job, entry)).collect()
+}
+
+/// The records, `None` for one that makes no sense: it must not keep the others from being shown.
+fn readable(
+    shared: &Shared,
+    jobs: &[Located],
+) -> impl Iterator<Item = Result<Option<Spooled>, StoreError>> {
+    let mut window = Window::wide();
+    jobs.iter()
+        .map(move |job| match window.spooled(job, shared.salt) {
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(%error, "left out a record of the spool");
+                Ok(None)
+            }
+            spooled => spooled.map(Some),
+        })
 }
