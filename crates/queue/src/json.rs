@@ -10,9 +10,10 @@ use std::{
 /// Whether JSON writes a text as it is: without quotes, backslashes and control characters.
 fn is_plain(text: &str) -> bool {
     let (words, rest) = text.as_bytes().as_chunks();
-    let mut last = [b' '; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    words.iter().chain([&last]).all(|word| are_plain(*word))
+    words.iter().all(|word| are_plain(*word))
+        && rest
+            .iter()
+            .all(|byte| !matches!(byte, ..b' ' | b'"' | b'\\'))
 }
 
 /// Whether all of these bytes are. A byte becomes 0 by what it is compared with, and only what is

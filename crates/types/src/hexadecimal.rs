@@ -51,12 +51,14 @@ mod tests {
 
     #[test]
     fn bytes_are_read_as_they_are_written() {
-        let bytes: [u8; 256] = std::array::from_fn(|index| index as u8);
-        let mut text = [0; 512];
-        let text = write(&bytes, &mut text);
-        assert_eq!(text, bytes.map(|byte| format!("{byte:02x}")).concat());
-        assert_eq!(read(text), Some(bytes));
-        assert_eq!(read(&text.to_uppercase()), Some(bytes));
+        for byte in 0..=u8::MAX {
+            let bytes = [byte, 0xa5];
+            let mut text = [0; 4];
+            let text = write(&bytes, &mut text);
+            assert_eq!(text, format!("{byte:02x}a5"));
+            assert_eq!(read(text), Some(bytes));
+            assert_eq!(read(&text.to_uppercase()), Some(bytes));
+        }
     }
 
     #[test]

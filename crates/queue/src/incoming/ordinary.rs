@@ -66,7 +66,7 @@ struct Headers<'a> {
     #[serde(default, rename = "replaced_task_nesting")]
     _replaced_task_nesting: Simple,
     #[serde(default, rename = "stamped_headers")]
-    _stamped_headers: Simple,
+    _stamped: Simple,
     #[serde(default, rename = "stamps")]
     _stamps: Simple,
 }
