@@ -8,7 +8,7 @@ BIN = $(or $(CARGO_TARGET_DIR),target)/debug
 ROOT = $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build model model-check demo up test lint faults faults-setup chaos bench bench-quick bench-latency bench-analysis bench-similar bench-micro instructions instructions-update scaling fuzz completions interop e2e nix-check fmt install install-units install-cli-docs docs clean
+.PHONY: help setup build model model-check demo up test lint faults faults-setup chaos bench bench-quick bench-latency bench-analysis bench-similar bench-micro instructions instructions-setup instructions-update figures scaling fuzz completions interop e2e nix-check fmt install install-units install-cli-docs docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,10 +94,13 @@ bench-micro: ## Measure frames, queue messages, the store and the spool, each al
 # Instructions of the hot paths: of this build, as callgrind counts them.
 COUNTS = bench/instructions.tsv
 
-instructions: build ## Count the hot paths' instructions, and hold them against bench/instructions.tsv
+instructions-setup:
+	@scripts/setup instructions
+
+instructions: instructions-setup build ## Count the hot paths' instructions, and hold them against bench/instructions.tsv
 	$(BIN)/examples/instructions check $(COUNTS)
 
-instructions-update: build ## Write bench/instructions.tsv anew
+instructions-update: instructions-setup build ## Write bench/instructions.tsv anew
 	$(BIN)/examples/instructions update $(COUNTS)
 
 scaling: build ## Take the costs from the report of make bench, and write the tables of docs/scaling.md

@@ -26,5 +26,6 @@ pkgs.mkShell {
     nixfmt
     python3Packages.pyflakes
     shellcheck
+    valgrind
   ];
 }

@@ -81,6 +81,7 @@ rec {
     "shellcheck"
     "systemd"
     "util-linux"
+    "valgrind"
   ] (name: derivation name { });
 
   crane.mkLib =
