@@ -5,68 +5,56 @@
 mod support;
 
 use imgsys_history::{WriteError, Writer};
-use imgsys_local::TestPostgres;
+use imgsys_local::{
+    TestPostgres,
+    between::{Between, Ear, Passage},
+};
 use imgsys_types::{JobRecord, arbitrary};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::TestRunner,
 };
 use std::{
-    io::{Read, Write},
-    os::unix::net::{UnixListener, UnixStream},
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 use support::migrated;
 
 /// What lies between a client and PostgreSQL's socket, and may swallow all that is said.
 struct Swallower {
-    dir: tempfile::TempDir,
+    between: Between,
     swallows: Arc<AtomicBool>,
 }
 
 impl Swallower {
     fn before(server: &TestPostgres) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let host = server.url();
         let host = host.split('\'').nth(1).unwrap();
         let socket = Path::new(host).join(".s.PGSQL.5432");
-        let listener = UnixListener::bind(dir.path().join(".s.PGSQL.5432")).unwrap();
         let swallows = Arc::new(AtomicBool::new(false));
         let swallowing = Arc::clone(&swallows);
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let server = UnixStream::connect(&socket).unwrap();
-                for (mut from, mut to) in [
-                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
-                    (server, client),
-                ] {
-                    let swallowing = Arc::clone(&swallowing);
-                    thread::spawn(move || {
-                        let mut bytes = [0; 4096];
-                        while let Ok(read @ 1..) = from.read(&mut bytes) {
-                            if !swallowing.load(Ordering::Relaxed)
-                                && to.write_all(&bytes[..read]).is_err()
-                            {
-                                break;
-                            }
-                        }
-                    });
+        let ear = move || -> Ear {
+            let swallowing = Arc::clone(&swallowing);
+            Box::new(move |_| {
+                if swallowing.load(Ordering::Relaxed) {
+                    Passage::Lost
+                } else {
+                    Passage::On
                 }
-            }
-        });
-        Self { dir, swallows }
+            })
+        };
+        let between = Between::before(&socket, move || (ear(), ear())).unwrap();
+        Self { between, swallows }
     }
 
     fn url(&self, server: &TestPostgres) -> String {
         let url = server.url();
         let rest = url.rsplit('\'').next().unwrap();
-        format!("host='{}'{rest}", self.dir.path().display())
+        format!("host='{}'{rest}", self.between.folder().display())
     }
 }
 

@@ -17,12 +17,14 @@
 //! | [`redis`] | [`Redis`], and [`TestRedis`] in a directory of its own |
 //! | [`postgres`] | [`Postgres`], and [`TestPostgres`] in a directory of its own |
 //! | [`service`] | [`Service`]: a program that is started, killed and started again |
+//! | [`between`] | [`Between`]: a link to a server that fails as a test wants it to |
 //! | [`cli`] | the commands of `imgsys-local` |
 //!
 //! Only programs are started here, no crate of theirs is linked. All calls block and none needs a
 //! runtime, so they serve `#[test]` and `#[tokio::test]` alike. What is dropped is stopped; if this
 //! process is killed, the kernel kills its children. Linux only.
 
+pub mod between;
 pub mod cli;
 mod cluster;
 mod error;
@@ -40,6 +42,7 @@ mod tree;
 mod up;
 mod user;
 
+pub use between::Between;
 pub use error::Error;
 pub use postgres::{Postgres, TestPostgres, Tuning};
 pub use process::Spec;
