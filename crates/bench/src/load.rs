@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     /// Images a second, of all clients together, if it is an open loop.
     pub(crate) rate: Option<u32>,
     /// The first images of each client, so many, are one that the server has (see
-    /// [`Images::known`]): their bytes are not sent.
+    /// [`Images::KNOWN`]): their bytes are not sent.
     pub(crate) known: u64,
     /// When no more are sent.
     pub(crate) until: Until,

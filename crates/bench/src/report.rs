@@ -27,6 +27,9 @@ pub(crate) struct Row {
     pub(crate) least: f64,
     /// Whether it is; null if there is no ratio.
     pub(crate) holds: Option<bool>,
+    /// The loads from whose runs it comes, each on one system.
+    #[serde(default)]
+    pub(crate) loads: Vec<(String, String)>,
 }
 
 impl Row {
@@ -76,8 +79,24 @@ impl Row {
             ratio,
             least,
             holds: ratio.map(|ratio| ratio >= least),
+            loads: Vec::new(),
         }
     }
+
+    /// It comes from runs of this load on this system, too.
+    #[must_use]
+    pub(crate) fn by(mut self, cell: &str, system: &str) -> Self {
+        self.loads.push((cell.into(), system.into()));
+        self
+    }
+}
+
+/// A row with the runs that it comes from.
+#[derive(Debug, Serialize)]
+struct Backed<'a> {
+    #[serde(flatten)]
+    row: &'a Row,
+    runs: Vec<&'a Run>,
 }
 
 /// One load on one system.
@@ -155,11 +174,7 @@ impl Report {
     }
 
     /// The runs of this load on this system.
-    pub(crate) fn runs<'a>(
-        &'a self,
-        cell: &'a str,
-        system: &'a str,
-    ) -> impl Iterator<Item = &'a Run> {
+    pub(crate) fn runs(&self, cell: &str, system: &str) -> impl Iterator<Item = &Run> {
         let runs = self.runs.iter();
         runs.filter(move |run| run.cell == cell && run.system == system)
     }
@@ -175,7 +190,23 @@ impl Report {
         median(self.runs(cell, system).map(figure))
     }
 
-    /// Writes `report.md`, `report.json` with the rows and the runs, and all of it.
+    /// The rows with their runs.
+    fn backed(&self) -> Vec<Backed<'_>> {
+        let runs = |row: &Row| {
+            let loads = row.loads.iter();
+            loads
+                .flat_map(|(cell, system)| self.runs(cell, system).collect::<Vec<_>>())
+                .collect()
+        };
+        let rows = self.rows.iter();
+        rows.map(|row| Backed {
+            row,
+            runs: runs(row),
+        })
+        .collect()
+    }
+
+    /// Writes `report.md`, `report.json` with each row and its runs, and all of it.
     pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let write = |name: &str, text: String| {
@@ -185,7 +216,7 @@ impl Report {
         write(RAW, serde_json::to_string_pretty(self)? + "\n")?;
         write(
             "report.json",
-            serde_json::to_string_pretty(&self.rows)? + "\n",
+            serde_json::to_string_pretty(&self.backed())? + "\n",
         )?;
         write("report.md", markdown(self))
     }
@@ -203,6 +234,52 @@ mod tests {
         assert_eq!((row.ratio, row.holds), (Some(2.0), Some(false)));
         assert_eq!(Row::at_most("memory", "MB", 2.0, 1.0).holds, Some(false));
         assert_eq!(Row::more("alone", "1/s", 20.0, None, 12.0).holds, None);
+    }
+
+    #[test]
+    fn the_written_rows_have_what_they_promise_and_their_runs() {
+        let run = |cell: &str, system: &str| Run {
+            cell: cell.into(),
+            system: system.into(),
+            repetition: 1,
+            images: 100,
+            images_per_s: 10.0,
+            p50_ms: 1.0,
+            p95_ms: 1.0,
+            p99_ms: 1.0,
+            cpu_us: BTreeMap::new(),
+            cpu_us_all: 1.0,
+            load_cpu_us: 1.0,
+            drain_s: 0.0,
+            others_cores: 0.0,
+        };
+        let mut report = Report {
+            runs: vec![
+                run("small", "ours"),
+                run("small", "peer"),
+                run("large", "ours"),
+            ],
+            ..Report::default()
+        };
+        let row = Row::more("images/s", "1/s", 20.0, Some(10.0), 2.0);
+        report.put(row.by("small", "ours").by("small", "peer"));
+        let folder = tempfile::tempdir().unwrap();
+        report.write(folder.path()).unwrap();
+        let text = fs::read_to_string(folder.path().join("report.json")).unwrap();
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(rows.len(), 1);
+        let row = &rows[0];
+        assert_eq!(
+            (&row["name"], &row["ours"], &row["peer"], &row["ratio"]),
+            (&"images/s".into(), &20.0.into(), &10.0.into(), &2.0.into())
+        );
+        assert_eq!((&row["least"], &row["holds"]), (&2.0.into(), &true.into()));
+        let systems = row["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|run| &run["system"]);
+        assert_eq!(systems.collect::<Vec<_>>(), ["ours", "peer"]);
     }
 
     #[test]

@@ -66,7 +66,8 @@ pub(super) fn waiting(bench: &mut Bench) -> anyhow::Result<()> {
         let cost = costs.iter().find(|(known, _)| *known == level);
         let cost = cost.map(|(_, cost)| *cost).unwrap_or_default();
         let name = format!("{name} jobs waiting: CPU an image against none (at most 1.2 times)");
-        bench.put(Row::at_most(&name, "times", cost / none, 1.2));
+        let row = Row::at_most(&name, "times", cost / none, 1.2);
+        bench.put(row.by(&cell(level), NONE).by(&cell(0), NONE));
     }
     Ok(())
 }

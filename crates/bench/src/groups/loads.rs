@@ -74,14 +74,16 @@ pub(super) fn small(bench: &mut Bench) -> anyhow::Result<()> {
     for (system, durability, least) in [(NONE, "none", 12.0), (FSYNC, "fsync", 8.0)] {
         let (ours, peer) = both(bench, &SMALL, system, cpu)?;
         let name = format!("CPU an image, 10 KB, C=8 W=16, durability {durability}");
-        bench.put(Row::less(&name, "ms", ours, peer, least));
+        let row = Row::less(&name, "ms", ours, peer, least);
+        bench.put(row.by(SMALL.name, system).by(SMALL.name, PEER));
         let (ours, peer) = both(bench, &SMALL, system, rate)?;
         let name = format!("images/s, 10 KB, C=8 W=16, durability {durability}");
-        bench.put(Row::more(&name, "1/s", ours, peer, least));
+        let row = Row::more(&name, "1/s", ours, peer, least);
+        bench.put(row.by(SMALL.name, system).by(SMALL.name, PEER));
     }
     let (spread, _) = both(bench, &SMALL, NONE, |run| run.p99_ms / run.p50_ms)?;
     let name = "p99 / p50, 10 KB, C=8 W=16, durability none (at most 3)";
-    bench.put(Row::at_most(name, "", spread, 3.0));
+    bench.put(Row::at_most(name, "", spread, 3.0).by(SMALL.name, NONE));
     Ok(())
 }
 
@@ -89,7 +91,8 @@ pub(super) fn middle(bench: &mut Bench) -> anyhow::Result<()> {
     bench.compare(&MIDDLE)?;
     let (ours, peer) = both(bench, &MIDDLE, NONE, rate)?;
     let name = "images/s, 100 KB, C=8 W=16, durability none";
-    bench.put(Row::more(name, "1/s", ours, peer, 10.0));
+    let row = Row::more(name, "1/s", ours, peer, 10.0);
+    bench.put(row.by(MIDDLE.name, NONE).by(MIDDLE.name, PEER));
     Ok(())
 }
 
@@ -97,10 +100,12 @@ pub(super) fn large(bench: &mut Bench) -> anyhow::Result<()> {
     bench.compare(&LARGE)?;
     let (ours, peer) = both(bench, &LARGE, NONE, rate)?;
     let name = "images/s, 1 MB, C=8 W=16, durability none";
-    bench.put(Row::more(name, "1/s", ours, peer, 3.0));
+    let row = Row::more(name, "1/s", ours, peer, 3.0);
+    bench.put(row.by(LARGE.name, NONE).by(LARGE.name, PEER));
     let (ours, peer) = both(bench, &LARGE, NONE, cpu)?;
     let name = "CPU an image, 1 MB, C=8 W=16, durability none";
-    bench.put(Row::less(name, "ms", ours, peer, 3.0));
+    let row = Row::less(name, "ms", ours, peer, 3.0);
+    bench.put(row.by(LARGE.name, NONE).by(LARGE.name, PEER));
     Ok(())
 }
 
@@ -110,7 +115,8 @@ pub(super) fn many(bench: &mut Bench) -> anyhow::Result<()> {
     let (few, _) = both(bench, &FEW, NONE, rate)?;
     let (many, _) = both(bench, &MANY, NONE, rate)?;
     let name = "images/s, 10 KB, C=64 W=16 against C=8, durability none";
-    bench.put(Row::against(name, "1/s", many, few, 0.9));
+    let row = Row::against(name, "1/s", many, few, 0.9);
+    bench.put(row.by(MANY.name, NONE).by(FEW.name, NONE));
     Ok(())
 }
 
@@ -118,7 +124,8 @@ pub(super) fn trip(bench: &mut Bench) -> anyhow::Result<()> {
     bench.compare(&TRIP)?;
     let (ours, peer) = both(bench, &TRIP, NONE, |run| run.p50_ms)?;
     let name = "round trip p50, 10 KB, C=1 W=1, durability none";
-    bench.put(Row::less(name, "ms", ours, peer, 5.0));
+    let row = Row::less(name, "ms", ours, peer, 5.0);
+    bench.put(row.by(TRIP.name, NONE).by(TRIP.name, PEER));
     Ok(())
 }
 
