@@ -103,8 +103,14 @@ instructions: instructions-setup build ## Count the hot paths' instructions, and
 instructions-update: instructions-setup build ## Write bench/instructions.tsv anew
 	$(BIN)/examples/instructions update $(COUNTS)
 
+# What the documents say of the last report.
+REPORT = $(or $(CARGO_TARGET_DIR),target)/bench
+
+figures: scaling ## Write the tables and plots of the documents from the report of make bench
+	$(BIN)/imgsys-bench figures --report $(REPORT) --plots docs/plots --document docs/performance.md
+
 scaling: build ## Take the costs from the report of make bench, and write the tables of docs/scaling.md
-	$(BIN)/imgsys-bench scale --report $(or $(CARGO_TARGET_DIR),target)/bench --document docs/scaling.md
+	$(BIN)/imgsys-bench scale --report $(REPORT) --document docs/scaling.md
 
 # How long each target is fuzzed, in seconds.
 DURATION ?= 60

@@ -2,6 +2,7 @@
 
 use crate::{
     bench::{Bench, Options, say},
+    figures::Figures,
     groups::{GROUPS, Group},
     image::Images,
     load::{self, Plan, Until},
@@ -41,6 +42,8 @@ enum Command {
     Load(Load),
     /// Plan for more than one machine, by what an image was measured to cost
     Scale(Scale),
+    /// Write the table of docs/performance.md, and its plots, from a report
+    Figures(Figures),
     /// List the groups of rows
     List,
 }
@@ -97,6 +100,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Run(options) => options.run(),
         Command::Load(options) => options.run(),
         Command::Scale(options) => options.run(),
+        Command::Figures(options) => options.run(),
         Command::List => {
             for group in GROUPS {
                 println!("{:<10} {}", group.name, group.about);
@@ -126,7 +130,12 @@ impl Run {
         if !self.groups.is_empty() {
             report = Report::earlier(&self.report);
         }
-        report.machine = machine::describe();
+        report.machine = format!(
+            "{}; loads of {} s, medians of {}.",
+            machine::describe(),
+            options.time.as_secs(),
+            options.repetitions
+        );
         let mut bench = Bench::new(options, report);
         let (begun, mut failed, mut late) = (Instant::now(), Vec::new(), Vec::new());
         for group in groups {

@@ -14,6 +14,8 @@
 //! | `redis` | as much of Redis' protocol as that needs |
 //! | `stats` | medians and percentiles |
 //! | `report` | the rows, the runs, and how they are written |
+//! | `figures` | what documents show of a report: a table, and plots |
+//! | `document` | the parts of documents that are written here |
 //! | `machine` | on what all this was measured |
 //! | `scale` | growth past one machine, on paper |
 //! | `cli` | the commands of `imgsys-bench` |
@@ -23,6 +25,8 @@
 
 mod bench;
 mod cli;
+mod document;
+mod figures;
 mod groups;
 mod image;
 mod limits;

@@ -2,7 +2,7 @@
 
 use std::{env::consts, fs, thread};
 
-/// The machine in a line: processor, cores, memory, kernel, and how busy it is.
+/// The machine in a line: processor, cores, memory, kernel, how busy it is, and the build.
 #[must_use]
 pub(crate) fn describe() -> String {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
@@ -25,11 +25,17 @@ pub(crate) fn describe() -> String {
         .and_then(|kib| kib.parse().ok())
         .unwrap_or_default();
     format!(
-        "{} ({}), {cores} cores, {} GiB of memory, Linux {}; load before it began: {}.",
+        "{} ({}), {cores} cores, {} GiB of memory, Linux {}; load before it began: {}; {} build",
         value(&cpu, "model name"),
         consts::ARCH,
         kib >> 20,
         read("/proc/sys/kernel/osrelease").trim(),
         load.split(' ').next().unwrap_or_default(),
+        // The programs are those beside this one.
+        if cfg!(debug_assertions) {
+            "development"
+        } else {
+            "release"
+        },
     )
 }

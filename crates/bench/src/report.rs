@@ -2,7 +2,7 @@
 
 mod text;
 
-pub(crate) use text::markdown;
+pub(crate) use text::{markdown, number, table};
 
 use crate::{limits::Limit, stats::median};
 use anyhow::Context;

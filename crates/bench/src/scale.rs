@@ -13,19 +13,11 @@ mod plan;
 mod queueing;
 mod tables;
 
-use crate::report::Report;
-use anyhow::Context;
+use crate::{document, report::Report};
 use clap::Args;
 use costs::Costs;
 use plan::{Demand, Machine};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-/// Where the tables are in the document.
-const BEGIN: &str = "<!-- imgsys-bench scale writes what follows -->\n";
-const END: &str = "<!-- and this is where it ends -->";
+use std::path::PathBuf;
 
 /// What `imgsys-bench scale` is told.
 #[derive(Debug, Args)]
@@ -82,11 +74,7 @@ impl Scale {
         let tables = tables::all(&costs, &machine);
         match &self.document {
             None => print!("{tables}"),
-            Some(file) => {
-                let text = read(file)?;
-                let text = with_tables(&text, &tables).with_context(|| marks(file))?;
-                fs::write(file, text).with_context(|| format!("writing {}", file.display()))?;
-            }
+            Some(file) => document::update(file, "scale", &tables)?,
         }
         Ok(())
     }
@@ -101,25 +89,11 @@ impl Scale {
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
-}
-
-fn marks(file: &Path) -> String {
-    format!("finding the place of the tables in {}", file.display())
-}
-
-/// The document with these tables in the place of those that it has.
-fn with_tables(document: &str, tables: &str) -> Option<String> {
-    let (before, rest) = document.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{tables}\n{END}{after}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
+    use std::path::Path;
 
     #[derive(Parser)]
     struct Defaults {
@@ -131,10 +105,10 @@ mod tests {
     fn the_document_has_what_the_costs_come_to() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let costs = Costs::read(&root.join("bench/costs.json")).unwrap();
-        let document = read(&root.join("docs/scaling.md")).unwrap();
+        let document = document::read(&root.join("docs/scaling.md")).unwrap();
         let Defaults { scale } = Defaults::parse_from(["scale"]);
         let tables = tables::all(&costs, &scale.machine());
-        let expected = with_tables(&document, &tables).unwrap();
+        let expected = document::with(&document, "scale", &tables).unwrap();
         assert_eq!(
             document, expected,
             "make scaling writes docs/scaling.md anew"

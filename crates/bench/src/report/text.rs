@@ -1,15 +1,29 @@
 //! The report for people.
 
-use super::{Report, Run};
+use super::{Report, Row, Run};
 use std::{collections::BTreeSet, fmt::Write};
 
 /// The report as Markdown.
 #[must_use]
 pub(crate) fn markdown(report: &Report) -> String {
     let mut out = format!("# Benchmark\n\n{}\n\n", report.machine);
-    out +=
-        "| what | unit | ours | peer | ratio | at least | holds |\n|---|---|--:|--:|--:|--:|---|\n";
-    for row in &report.rows {
+    out += &table(&report.rows);
+    out += "\nA ratio says how many times better ours is than the peer's, our own other figure, or the bound.\n";
+    runs(&mut out, report);
+    limits(&mut out, report);
+    for fact in &report.facts {
+        let _ = writeln!(out, "\n- {}", fact.text);
+    }
+    out
+}
+
+/// The rows as a table.
+#[must_use]
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut out = String::from(
+        "| what | unit | ours | peer | ratio | at least | holds |\n|---|---|--:|--:|--:|--:|---|\n",
+    );
+    for row in rows {
         line(
             &mut out,
             &[
@@ -27,12 +41,6 @@ pub(crate) fn markdown(report: &Report) -> String {
             ],
         );
     }
-    out += "\nA ratio says how many times better ours is than the peer's, our own other figure, or the bound.\n";
-    runs(&mut out, report);
-    limits(&mut out, report);
-    for fact in &report.facts {
-        let _ = writeln!(out, "\n- {}", fact.text);
-    }
     out
 }
 
@@ -41,7 +49,8 @@ fn line(out: &mut String, cells: &[String]) {
 }
 
 /// With about three digits.
-pub(super) fn number(value: f64) -> String {
+#[must_use]
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         0.0..10.0 => format!("{value:.2}"),
         10.0..100.0 => format!("{value:.1}"),
