@@ -10,7 +10,7 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use chrono::{DateTime, NaiveDateTime, Utc};
-use imgsys_types::{FailureReason, Job, Timestamp};
+use imgsys_types::{FailureReason, Job};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{fmt::Display, time::Duration};
@@ -72,18 +72,7 @@ pub(crate) struct Rejected {
     pub(crate) kin: Kin,
 }
 
-/// How long after it was accepted a task counts as fresh.
-const FRESH: Duration = Duration::from_secs(1);
-
 impl Incoming {
-    /// Whether it was sent a moment ago, so that nobody can have ended it or died of it. Nothing but
-    /// time is lost if that is wrong, because a clock is: whoever ends a task learns what became of
-    /// its job.
-    pub(crate) fn is_fresh(&self) -> bool {
-        let age = Timestamp::now().since(self.arguments.accepted_at());
-        !self.redelivered && self.retries == 0 && age < FRESH
-    }
-
     /// Whether its time has not come yet.
     pub(crate) fn is_early(&self) -> bool {
         self.eta.is_some_and(|eta| eta > Utc::now())

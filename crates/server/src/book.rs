@@ -10,12 +10,16 @@
 
 use crate::{
     outbox::Outbox,
+    recent::{Ended, Recent},
     schedule::{Schedule, Turn},
+    unfinished::Unfinished,
 };
 use imgsys_queue::Persisted;
-use imgsys_types::{Digest, JobId, Owner, Run, Timestamp};
+use imgsys_store::Recovered;
+use imgsys_types::{JobId, Owner, Run, Timestamp};
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,58 +37,28 @@ pub(crate) struct Sent {
     patience: Duration,
 }
 
-/// What is remembered of a job that has ended, until it is in the database and for a while after.
-#[derive(Debug, Clone)]
-pub(crate) struct Ended {
-    pub(crate) owner: Owner,
-    pub(crate) sha256: Digest,
-    pub(crate) submitted_at: Timestamp,
-    /// The newest run, and when it ended, by which its results are told apart.
-    run: u32,
-    finished_at: Timestamp,
-    pub(crate) since: Instant,
-}
-
-impl Ended {
-    fn of(run: &Run, finished_at: Timestamp) -> Self {
-        let job = &run.job;
-        Self {
-            run: run.number,
-            finished_at,
-            owner: job.owner.clone(),
-            sha256: job.sha256,
-            submitted_at: job.submitted_at,
-            since: Instant::now(),
-        }
-    }
-}
-
-/// How long a job that left the spool is remembered, and how old an id may be to count as fresh.
-/// The first must exceed the second by more than clocks differ.
-const REMEMBER: Duration = Duration::from_secs(300);
+/// How old an id may be to count as fresh.
 const FRESH_MILLIS: u64 = 60_000;
 /// How far a client's clock may be ahead for its ids to count as fresh.
 const AHEAD_MILLIS: u64 = 1_000;
-/// The most jobs remembered.
-const MAX_RECENT: usize = 200_000;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Book {
+    unfinished: Unfinished,
     waiting: Schedule,
+    waiting_len: usize,
     sent: HashMap<JobId, Sent>,
     ended: HashMap<JobId, Ended>,
+    /// Those to be asked about, some perhaps not any more: what counts is their mark in `unfinished`,
+    /// or that they are in `unsure_others`.
     unsure: VecDeque<JobId>,
-    is_unsure: HashSet<JobId>,
-    /// Jobs without a result, by the time at which they were accepted.
-    unfinished: BTreeSet<(Timestamp, JobId)>,
-    /// How many of them each owner has.
-    unfinished_of: HashMap<Owner, usize>,
+    unsure_others: HashSet<JobId>,
+    unsure_len: usize,
     watchers: HashMap<JobId, Vec<Arc<Outbox>>>,
     /// Watched jobs that another server accepted.
     foreign: HashSet<JobId>,
-    recent: HashMap<JobId, Ended>,
-    recent_order: VecDeque<(Instant, JobId)>,
+    recent: Recent,
     /// Ids made before this time, in milliseconds since 1970, may have been seen before.
     horizon: u64,
 }
@@ -93,17 +67,17 @@ impl Book {
     /// A book for a server that starts now.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
+            unfinished: Unfinished::default(),
             waiting: Schedule::default(),
+            waiting_len: 0,
             sent: HashMap::new(),
             ended: HashMap::new(),
             unsure: VecDeque::new(),
-            is_unsure: HashSet::new(),
-            unfinished: BTreeSet::new(),
-            unfinished_of: HashMap::new(),
+            unsure_others: HashSet::new(),
+            unsure_len: 0,
             watchers: HashMap::new(),
             foreign: HashSet::new(),
-            recent: HashMap::new(),
-            recent_order: VecDeque::new(),
+            recent: Recent::default(),
             horizon: millis(now),
         }
     }
@@ -115,7 +89,7 @@ impl Book {
     /// for it may be one that was accepted and has ended already.
     pub(crate) fn is_fresh(&self, id: JobId, now: Timestamp) -> bool {
         let now = millis(now);
-        !self.recent.contains_key(&id)
+        self.recent.get(id).is_none()
             && id.unix_millis().is_some_and(|made| {
                 made > self.horizon && made + FRESH_MILLIS > now && made <= now + AHEAD_MILLIS
             })
@@ -124,11 +98,11 @@ impl Book {
     /// Takes a newly accepted run.
     pub(crate) fn add(&mut self, run: Box<Run>, now: Timestamp) {
         let id = run.job.id;
-        self.note_unfinished(&run);
         // That a later run was not there before was found out before it was accepted.
         if run.number > 0 || self.is_fresh(id, now) {
-            self.waiting.push(run);
+            self.line_up(run);
         } else {
+            self.note_unfinished(&run);
             self.doubt(id);
         }
     }
@@ -137,42 +111,69 @@ impl Book {
     pub(crate) fn holds(&self, id: JobId) -> bool {
         self.ended.contains_key(&id)
             || self.sent.contains_key(&id)
-            || self.is_unsure.contains(&id)
-            || self.waiting.contains(id)
+            || self.is_unsure(id)
+            || self
+                .unfinished
+                .get(id)
+                .is_some_and(|open| open.ticket.is_some())
+    }
+
+    /// Makes room for jobs that are recovered.
+    pub(crate) fn reserve(&mut self, jobs: usize) {
+        self.unfinished.reserve(jobs);
+        self.unsure.reserve_exact(jobs);
     }
 
     /// Takes a job that was in the spool when the server started.
-    pub(crate) fn recover(&mut self, run: &Run, ended: Option<Timestamp>) {
-        if let Some(finished_at) = ended {
-            self.ended.insert(run.job.id, Ended::of(run, finished_at));
-        } else {
-            self.note_unfinished(run);
-            self.doubt(run.job.id);
+    pub(crate) fn recover(&mut self, recovered: &Recovered<'_>) {
+        match recovered {
+            &Recovered::Submission {
+                job,
+                owner,
+                accepted_at,
+            } => {
+                if self.unfinished.add((job, owner), accepted_at, true) {
+                    self.unsure.push_back(job);
+                    self.unsure_len += 1;
+                }
+            }
+            Recovered::Other(spooled) => {
+                let run = &spooled.run;
+                if let Some(result) = spooled.end() {
+                    let ended = Ended::of(run, result.finished_at);
+                    self.ended.insert(run.job.id, ended);
+                } else {
+                    self.note_unfinished(run);
+                    self.doubt(run.job.id);
+                }
+            }
         }
     }
 
     fn note_unfinished(&mut self, run: &Run) {
-        let job = &run.job;
-        if self.unfinished.insert((run.accepted_at, job.id)) {
-            *self.unfinished_of.entry(job.owner.clone()).or_default() += 1;
+        let id = run.job.id;
+        // Its result may have come before it was noted here.
+        if !self.has_ended(id) {
+            let unsure = self.unsure_others.remove(&id);
+            let job = (id, &run.job.owner);
+            self.unfinished.add(job, run.accepted_at, unsure);
         }
     }
 
-    fn note_finished(&mut self, run: &Run) {
-        let job = &run.job;
-        if self.unfinished.remove(&(run.accepted_at, job.id))
-            && let Some(count) = self.unfinished_of.get_mut(&job.owner)
+    /// Puts a job in line, unless it is there already or has ended.
+    fn line_up(&mut self, run: Box<Run>) {
+        self.note_unfinished(&run);
+        if let Some(open) = self.unfinished.get_mut(run.job.id)
+            && open.ticket.is_none()
         {
-            *count -= 1;
-            if *count == 0 {
-                self.unfinished_of.remove(&job.owner);
-            }
+            open.ticket = Some(self.waiting.push(run));
+            self.waiting_len += 1;
         }
     }
 
     /// How many of an owner's jobs have no result.
     pub(crate) fn unfinished_of(&self, owner: &Owner) -> usize {
-        self.unfinished_of.get(owner).copied().unwrap_or(0)
+        self.unfinished.of(owner)
     }
 
     /// Puts a job in line that is neither in Redis nor in the database, unless its result was heard
@@ -182,14 +183,26 @@ impl Book {
         self.settle(id);
         if !self.has_ended(id) {
             self.sent.remove(&id);
-            self.waiting.push(run);
+            self.line_up(run);
         }
     }
 
     /// Has Redis and the database asked about a job.
     pub(crate) fn doubt(&mut self, id: JobId) {
-        if self.is_unsure.insert(id) {
+        let is_new = match self.unfinished.get_mut(id) {
+            Some(open) => !mem::replace(&mut open.unsure, true),
+            None => self.unsure_others.insert(id),
+        };
+        if is_new {
             self.unsure.push_back(id);
+            self.unsure_len += 1;
+        }
+    }
+
+    fn is_unsure(&self, id: JobId) -> bool {
+        match self.unfinished.get(id) {
+            Some(open) => open.unsure,
+            None => self.unsure_others.contains(&id),
         }
     }
 
@@ -199,9 +212,13 @@ impl Book {
         while taken.len() < limit
             && let Some(id) = self.unsure.pop_front()
         {
-            if self.is_unsure.contains(&id) {
+            if self.is_unsure(id) {
                 taken.push(id);
             }
+        }
+        // What a server that starts with a million jobs needs for them is given back.
+        if self.unsure.len() < self.unsure.capacity() / 4 {
+            self.unsure.shrink_to(self.unsure.len() * 2 + limit);
         }
         taken
     }
@@ -209,7 +226,7 @@ impl Book {
     /// Puts jobs back that could not be asked about.
     pub(crate) fn put_back_unsure(&mut self, ids: &[JobId]) {
         for &id in ids.iter().rev() {
-            if self.is_unsure.contains(&id) {
+            if self.is_unsure(id) {
                 self.unsure.push_front(id);
             }
         }
@@ -217,14 +234,30 @@ impl Book {
 
     /// There is no doubt about this job any more.
     pub(crate) fn settle(&mut self, id: JobId) {
-        self.is_unsure.remove(&id);
+        let was_unsure = match self.unfinished.get_mut(id) {
+            Some(open) => mem::take(&mut open.unsure),
+            None => self.unsure_others.remove(&id),
+        };
+        self.unsure_len -= usize::from(was_unsure);
     }
 
     /// The next jobs to send, as many as the window has room for.
     pub(crate) fn next_turns(&mut self, window: usize, limit: usize) -> Vec<Turn> {
         let room = window.saturating_sub(self.sent.len()).min(limit);
-        let turns = std::iter::from_fn(|| self.waiting.pop());
-        turns.take(room).collect()
+        let mut turns = Vec::new();
+        while turns.len() < room {
+            let unfinished = &self.unfinished;
+            let holds = |id, ticket| {
+                let open = unfinished.get(id);
+                open.is_some_and(|open| open.ticket == Some(ticket))
+            };
+            let Some(turn) = self.waiting.pop(holds) else {
+                break;
+            };
+            self.withdraw(turn.id());
+            turns.push(turn);
+        }
+        turns
     }
 
     /// Notes that a job is in Redis, or about to be.
@@ -290,9 +323,9 @@ impl Book {
     pub(crate) fn note_ended(&mut self, run: &Run, finished_at: Timestamp) -> Vec<Arc<Outbox>> {
         let id = run.job.id;
         self.settle(id);
-        self.waiting.withdraw(id);
+        self.withdraw(id);
         self.sent.remove(&id);
-        self.note_finished(run);
+        self.unfinished.remove(run);
         self.ended
             .entry(id)
             .or_insert_with(|| Ended::of(run, finished_at));
@@ -306,10 +339,7 @@ impl Book {
     /// Whether this job has ended with this very result, or with an earlier run.
     pub(crate) fn has_ended_by(&self, persisted: &Persisted) -> bool {
         let ended = self.ended.get(&persisted.job);
-        ended.is_some_and(|ended| {
-            ended.run < persisted.run
-                || ended.run == persisted.run && ended.finished_at == persisted.finished_at
-        })
+        ended.is_some_and(|ended| ended.is_of(persisted))
     }
 
     /// Jobs that ended at least `age` ago and are not known to be in the database, at most `limit`.
@@ -323,33 +353,24 @@ impl Book {
     pub(crate) fn note_gone(&mut self, id: JobId) -> Option<Duration> {
         let ended = self.ended.remove(&id)?;
         let age = ended.since.elapsed();
-        let now = Instant::now();
-        if self.recent.insert(id, ended).is_none() {
-            self.recent_order.push_back((now, id));
-        }
-        while let Some(&(at, oldest)) = self.recent_order.front() {
-            let full = self.recent_order.len() > MAX_RECENT;
-            if !full && now.duration_since(at) < REMEMBER {
-                break;
-            }
-            if full {
-                // Forgotten too early: ids as old as this one are not fresh any more.
-                self.horizon = millis(Timestamp::now());
-            }
-            self.recent_order.pop_front();
-            self.recent.remove(&oldest);
+        if self.recent.insert(id, ended) {
+            // Ids as old as what was forgotten are not fresh any more.
+            self.horizon = millis(Timestamp::now());
         }
         Some(age)
     }
 
     /// Takes a job out of line, so that it is not sent; whether it was in line.
     pub(crate) fn withdraw(&mut self, id: JobId) -> bool {
-        self.waiting.withdraw(id)
+        let open = self.unfinished.get_mut(id);
+        let was_in_line = open.is_some_and(|open| open.ticket.take().is_some());
+        self.waiting_len -= usize::from(was_in_line);
+        was_in_line
     }
 
     /// Jobs waiting for a place in Redis, those about which it is asked included.
     pub(crate) fn waiting_len(&self) -> usize {
-        self.waiting.len() + self.is_unsure.len()
+        self.waiting_len + self.unsure_len
     }
 
     /// Jobs that are in Redis, unfinished.
@@ -359,17 +380,17 @@ impl Book {
 
     /// Whether there is anything to send.
     pub(crate) fn has_turns(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting_len > 0
     }
 
-    /// When the oldest job without a result was accepted.
+    /// When the oldest job without a result was accepted, to the second.
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
-        self.unfinished.first().map(|&(at, _)| at)
+        self.unfinished.oldest()
     }
 
     /// A job that left the spool a short while ago.
     pub(crate) fn recent(&self, id: JobId) -> Option<&Ended> {
-        self.recent.get(&id)
+        self.recent.get(id)
     }
 
     /// Has this connection told how a job ends.

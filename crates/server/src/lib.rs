@@ -25,6 +25,7 @@ mod metrics;
 mod outbox;
 mod quota;
 mod reanalyze;
+mod recent;
 mod reconcile;
 mod requests;
 mod retention;
@@ -34,6 +35,7 @@ mod shared;
 mod similar;
 mod submit;
 mod tls;
+mod unfinished;
 mod watch;
 mod writer;
 
@@ -211,10 +213,8 @@ async fn open(config: Config, tokens: Tokens, tls: Option<Arc<Identity>>) -> Res
     let opened = tokio::task::spawn_blocking(move || {
         let store = Store::open(options)?;
         let mut book = Book::new(Timestamp::now());
-        store.records(|spooled| {
-            let ended = spooled.end().map(|result| result.finished_at);
-            book.recover(&spooled.run, ended);
-        })?;
+        book.reserve(store.len());
+        store.recover(|recovered| book.recover(&recovered))?;
         Ok::<_, imgsys_store::StoreError>((store, book))
     });
     let opened = opened.await.context("opening the store")?;

@@ -19,7 +19,7 @@ use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult, Run};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Jobs asked about at once.
 const BATCH: usize = 1000;
@@ -117,9 +117,15 @@ impl Shared {
     pub(crate) async fn ask(&self, ids: &[JobId]) -> Result<(), Undecided> {
         let mut spooled = Vec::with_capacity(ids.len());
         for &id in ids {
-            match self.store.get(id)? {
-                Some(found) => spooled.push(found),
-                None => self.book().settle(id),
+            match self.store.get(id) {
+                Ok(Some(found)) => spooled.push(found),
+                Ok(None) => self.book().settle(id),
+                // One record must not keep the others from being decided.
+                Err(problem @ StoreError::Corrupt { .. }) => {
+                    error!(job = %id, "{}", chain(&problem));
+                    self.book().settle(id);
+                }
+                Err(problem) => return Err(problem.into()),
             }
         }
         if spooled.is_empty() {

@@ -2,9 +2,12 @@
 //! so that an owner with ten thousand images does not make another's single image wait.
 
 use imgsys_types::{JobId, Owner, Priority, Run};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    num::NonZeroU32,
+};
 
-/// A job in the schedule. Only the first few carry all that is known of them; the rest is read from
+/// A job whose turn it is. Only the first few carry all that is known of them; the rest is read from
 /// the spool when their turn comes, so that a million waiting jobs fit into memory.
 #[derive(Debug)]
 pub(crate) enum Turn {
@@ -21,11 +24,15 @@ impl Turn {
     }
 }
 
-/// A place in line. A job that left the line and came back, to be analysed once more, has another.
+/// Tells the places that a job has in line one after the other from each other: it may leave the line
+/// and come back, to be analysed once more.
+pub(crate) type Ticket = NonZeroU32;
+
+/// A place in line.
 #[derive(Debug)]
 struct Place {
-    ticket: u64,
-    turn: Turn,
+    job: JobId,
+    ticket: Ticket,
 }
 
 /// The owners of one urgency, in the order in which it is their turn.
@@ -36,11 +43,11 @@ struct Ring {
 }
 
 impl Ring {
-    fn push(&mut self, owner: &Owner, turn: Place) {
+    fn push(&mut self, owner: &Owner, place: Place) {
         if let Some(queue) = self.queues.get_mut(owner) {
-            queue.push_back(turn);
+            queue.push_back(place);
         } else {
-            self.queues.insert(owner.clone(), VecDeque::from([turn]));
+            self.queues.insert(owner.clone(), VecDeque::from([place]));
             self.turns.push_back(owner.clone());
         }
     }
@@ -48,85 +55,66 @@ impl Ring {
     fn pop(&mut self) -> Option<Place> {
         let owner = self.turns.pop_front()?;
         let queue = self.queues.get_mut(&owner)?;
-        let turn = queue.pop_front();
+        let place = queue.pop_front();
         if queue.is_empty() {
             self.queues.remove(&owner);
         } else {
             self.turns.push_back(owner);
         }
-        turn
+        place
     }
 }
 
-/// The jobs that wait for a place in Redis.
-#[derive(Debug, Default)]
+/// The jobs that wait for a place in Redis. Whose ticket is still good its owner knows: who leaves the
+/// line stays here until its turn comes, and is passed over then.
+#[derive(Debug)]
 pub(crate) struct Schedule {
     rings: BTreeMap<Priority, Ring>,
-    /// The tickets of those in line.
-    waiting: HashMap<JobId, u64>,
-    last_ticket: u64,
-    ready: usize,
+    ready: HashMap<Ticket, Box<Run>>,
+    last_ticket: Ticket,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            rings: BTreeMap::new(),
+            ready: HashMap::new(),
+            last_ticket: Ticket::MIN,
+        }
+    }
 }
 
 /// How many waiting jobs carry all that is known of them.
 const MAX_READY: usize = 4096;
 
 impl Schedule {
-    /// Puts a job in line, unless it is there already.
-    pub(crate) fn push(&mut self, run: Box<Run>) {
-        let id = run.job.id;
-        if self.waiting.contains_key(&id) {
-            return;
-        }
-        self.last_ticket += 1;
+    /// Puts a job in line.
+    pub(crate) fn push(&mut self, run: Box<Run>) -> Ticket {
+        // By the time that four thousand million have been given out the first are long gone.
+        self.last_ticket = self.last_ticket.checked_add(1).unwrap_or(Ticket::MIN);
         let ticket = self.last_ticket;
-        self.waiting.insert(id, ticket);
-        let owner = run.job.owner.clone();
+        let job = run.job.id;
         let ring = self.rings.entry(run.priority).or_default();
-        let turn = if self.ready < MAX_READY {
-            self.ready += 1;
-            Turn::Ready(run)
-        } else {
-            Turn::Stored(id)
-        };
-        ring.push(&owner, Place { ticket, turn });
+        ring.push(&run.job.owner, Place { job, ticket });
+        if self.ready.len() < MAX_READY {
+            self.ready.insert(ticket, run);
+        }
+        ticket
     }
 
-    /// The job whose turn it is.
-    pub(crate) fn pop(&mut self) -> Option<Turn> {
+    /// The job whose turn it is, of those whose ticket is still good.
+    pub(crate) fn pop(&mut self, is_good: impl Fn(JobId, Ticket) -> bool) -> Option<Turn> {
         loop {
             let mut entry = self.rings.first_entry()?;
-            let Some(Place { ticket, turn }) = entry.get_mut().pop() else {
+            let Some(Place { job, ticket }) = entry.get_mut().pop() else {
                 entry.remove();
                 continue;
             };
-            if matches!(turn, Turn::Ready(_)) {
-                self.ready -= 1;
-            }
-            // A withdrawn job is left in its ring and passed over here.
-            let id = turn.id();
-            if self.waiting.get(&id) == Some(&ticket) {
-                self.waiting.remove(&id);
-                return Some(turn);
+            let ready = self.ready.remove(&ticket);
+            if is_good(job, ticket) {
+                return Some(ready.map_or(Turn::Stored(job), Turn::Ready));
             }
         }
-    }
-
-    /// Takes a job out of line; whether it was in it.
-    pub(crate) fn withdraw(&mut self, id: JobId) -> bool {
-        self.waiting.remove(&id).is_some()
-    }
-
-    pub(crate) fn contains(&self, id: JobId) -> bool {
-        self.waiting.contains_key(&id)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
     }
 }
 
@@ -148,8 +136,8 @@ mod tests {
         })
     }
 
-    fn order(schedule: &mut Schedule) -> Vec<String> {
-        std::iter::from_fn(|| schedule.pop())
+    fn names(schedule: &mut Schedule, is_good: impl Fn(JobId, Ticket) -> bool) -> Vec<String> {
+        std::iter::from_fn(|| schedule.pop(&is_good))
             .map(|turn| match turn {
                 Turn::Ready(run) => run.job.name,
                 Turn::Stored(id) => id.to_string(),
@@ -170,22 +158,19 @@ mod tests {
         ] {
             schedule.push(Box::new(job(owner, priority, name)));
         }
-        assert_eq!(order(&mut schedule), ["b0", "a1", "b1", "a2", "a3", "c1"]);
-        assert!(schedule.is_empty());
+        let order = names(&mut schedule, |_, _| true);
+        assert_eq!(order, ["b0", "a1", "b1", "a2", "a3", "c1"]);
+        assert!(schedule.pop(|_, _| true).is_none());
     }
 
     #[test]
-    fn a_job_is_in_line_once_and_can_leave_it() {
+    fn who_has_left_the_line_is_passed_over() {
         let mut schedule = Schedule::default();
-        let first = job("a", 5, "first");
-        let id = first.job.id;
-        schedule.push(Box::new(first.clone()));
-        schedule.push(Box::new(first));
+        let gone = schedule.push(Box::new(job("a", 5, "first")));
         schedule.push(Box::new(job("a", 5, "second")));
-        assert_eq!(schedule.len(), 2);
-        assert!(schedule.withdraw(id));
-        assert!(!schedule.withdraw(id));
-        assert_eq!(order(&mut schedule), ["second"]);
+        let order = names(&mut schedule, |_, ticket| ticket != gone);
+        assert_eq!(order, ["second"]);
+        assert!(schedule.ready.is_empty(), "{schedule:?}");
     }
 
     #[test]
@@ -197,15 +182,14 @@ mod tests {
             priority: Priority::new(9).unwrap(),
             ..first.clone()
         };
-        let id = first.job.id;
         schedule.push(Box::new(first));
-        assert!(schedule.withdraw(id));
-        schedule.push(Box::new(next.clone()));
-        let Some(Turn::Ready(run)) = schedule.pop() else {
+        let good = schedule.push(Box::new(next.clone()));
+        let is_good = |_, ticket| ticket == good;
+        let Some(Turn::Ready(run)) = schedule.pop(is_good) else {
             panic!("nothing is in line");
         };
         assert_eq!(*run, next);
-        assert!(schedule.pop().is_none());
+        assert!(schedule.pop(is_good).is_none());
     }
 
     #[test]
@@ -214,7 +198,7 @@ mod tests {
         for _ in 0..=MAX_READY {
             schedule.push(Box::new(job("a", 5, "x")));
         }
-        let stored = std::iter::from_fn(|| schedule.pop())
+        let stored = std::iter::from_fn(|| schedule.pop(|_, _| true))
             .filter(|turn| matches!(turn, Turn::Stored(_)))
             .count();
         assert_eq!(stored, 1);

@@ -113,7 +113,7 @@ mod upload;
 
 pub use error::StoreError;
 pub use open::StoreOptions;
-pub use store::{Accepted, Image, Spooled, Store};
+pub use store::{Accepted, Image, Recovered, Spooled, Store};
 pub use upload::Upload;
 
 /// The largest image that is held in memory until it is accepted, in bytes. Larger ones go

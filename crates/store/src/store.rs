@@ -1,6 +1,9 @@
 //! The store as others see it.
 
 mod page;
+mod recover;
+
+pub use recover::Recovered;
 
 use crate::{
     SMALL_IMAGE, StoreError,

@@ -5,6 +5,7 @@
 //! | [`ids`] | [`JobId`], [`ServerId`], [`Digest`], [`Owner`] |
 //! | [`hash`] | [`PerceptualHash`], by which images that look alike are found |
 //! | [`time`] | [`Timestamp`], microseconds since 1970 |
+//! | [`job_map`] | [`JobMap`], values by the id of their job, for millions |
 //! | [`job`] | [`Job`] (what was accepted), [`Run`] (of which there may be several), [`JobResult`] (what became of one), [`JobRecord`] (job and result) |
 //! | [`analysis`] | [`Analysis`], [`Analyzer`] |
 //! | [`properties`] | [`Properties`], [`Exif`] |
@@ -27,6 +28,7 @@ pub mod filter;
 pub mod hash;
 pub mod ids;
 pub mod job;
+pub mod job_map;
 pub mod limits;
 pub mod properties;
 pub mod time;
@@ -41,6 +43,7 @@ pub use filter::{Cursor, HistoryFilter, Whose};
 pub use hash::PerceptualHash;
 pub use ids::{Digest, IdError, JobId, Owner, ServerId};
 pub use job::{Job, JobRecord, JobResult, JobState, Outcome, Priority, Run};
+pub use job_map::JobMap;
 pub use limits::Limits;
 pub use properties::{Color, Exif, Exposure, Gps, Properties, Scalar};
 pub use time::Timestamp;

@@ -208,11 +208,7 @@ impl Fetcher {
         if tasks.is_empty() {
             return;
         }
-        let facts = if tasks.iter().all(|popped| popped.task.is_fresh()) {
-            vec![Facts::default(); tasks.len()]
-        } else {
-            self.look_up(&tasks).await
-        };
+        let facts = self.look_up(&tasks).await;
         let mut suspects = Vec::new();
         let mut together: Option<(Vec<String>, Arc<Incoming>)> = None;
         for (popped, facts) in tasks.into_iter().zip(facts) {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use imgsys_types::{Failure, FailureReason, Job, JobId, JobResult};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::ErrorKind,
     io::{BufRead, BufReader, Write},
     process::{Command, Stdio},
 };
@@ -51,7 +52,12 @@ async fn end(store: &Store, job: JobId) -> JobResult {
 /// The length of the log, in bytes, and of how many segments it is.
 fn log_of(dir: &Path) -> (u64, usize) {
     let segments = fs::read_dir(dir.join("spool")).unwrap();
-    let lengths = segments.map(|segment| segment.unwrap().metadata().unwrap().len());
+    // A segment may go while they are listed.
+    let lengths = segments.filter_map(|segment| match segment.unwrap().metadata() {
+        Ok(file) => Some(file.len()),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("{error}"),
+    });
     let lengths: Vec<u64> = lengths.collect();
     (lengths.iter().sum(), lengths.len())
 }

@@ -9,7 +9,7 @@ use crate::{
 use imgsys_types::{Cursor, HistoryFilter, JobId, JobRecord, Owner, Timestamp, Whose};
 
 /// How many jobs are looked up at once, at most: the committer waits as long.
-const CHUNK: usize = 512;
+pub(super) const CHUNK: usize = 512;
 
 impl Store {
     /// Walks over all records, owner by owner, oldest first. What comes or goes meanwhile may be
