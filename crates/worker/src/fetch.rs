@@ -48,7 +48,7 @@ pub(crate) fn read_file<'a>(
     sha256: &Digest,
     size: u64,
     direct_io: bool,
-    room: &'a mut Room,
+    into: &'a mut Room,
 ) -> Result<&'a [u8], FetchError> {
     let name = sha256.to_string();
     let directory = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
@@ -74,7 +74,7 @@ pub(crate) fn read_file<'a>(
         return Err(other_size(stat.st_size, size));
     }
     let len = usize::try_from(size).unwrap_or(usize::MAX - ALIGN);
-    let bytes = room.of(len).map_err(|_| no_memory(size))?;
+    let bytes = into.of(len).map_err(|_| no_memory(size))?;
     if direct_io && size >= DIRECT_MIN {
         // Not every file system can: then it is read like any other.
         let _ = set_direct(&file, true);
@@ -88,10 +88,10 @@ pub(crate) fn read_file<'a>(
 
 /// Reads so many bytes of a file from its beginning, or as many as it has. The room ends with the disk's
 /// own unit.
-fn read(file: &OwnedFd, room: &mut [u8], len: usize) -> io::Result<usize> {
+fn read(file: &OwnedFd, into: &mut [u8], len: usize) -> io::Result<usize> {
     let mut have = 0;
     while have < len {
-        match rustix::io::read(file, &mut room[have..]) {
+        match rustix::io::read(file, &mut into[have..]) {
             Ok(0) => break,
             Ok(count) => have += count,
             Err(Errno::INTR) => {}
