@@ -6,7 +6,7 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use imgsys_queue::{Task, events, measure};
-use imgsys_types::{JobRecord, arbitrary::typical};
+use imgsys_types::{Checksum, JobRecord, arbitrary::typical};
 use std::{hint::black_box, time::Duration};
 
 const TAG: &str = "f3a6b0c2-5a0e-4c8e-9d0c-3a1f5b7c9d11";
@@ -23,6 +23,7 @@ fn benchmark(criterion: &mut Criterion) {
         run: 0,
         accepted_at: ended.job.submitted_at,
         image_url: "file:///var/lib/imgsys/images/c4/c4c4c4c4".into(),
+        checksum: Some(Checksum::of(b"abc")),
     };
     let message = measure::message(&task).unwrap();
     let taken = measure::take(&message).unwrap();

@@ -10,7 +10,7 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use chrono::{DateTime, NaiveDateTime, Utc};
-use imgsys_types::{FailureReason, Job};
+use imgsys_types::{Checksum, FailureReason, Job};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{fmt::Display, time::Duration};
@@ -24,6 +24,8 @@ pub(crate) struct Incoming {
     /// The task's id.
     pub(crate) id: String,
     pub(crate) arguments: Arguments,
+    /// That of the image's bytes, if the sender says it.
+    pub(crate) checksum: Option<Checksum>,
     /// The message as it came.
     pub(crate) raw: String,
     /// By which it belongs on one of the queue's lists.
@@ -198,6 +200,10 @@ fn read_general(text: &str) -> Result<Incoming, Box<Rejected>> {
 
 fn open(raw: &str, envelope: Envelope) -> Result<Incoming, Box<Rejected>> {
     let properties = envelope.properties;
+    // One that makes no sense says nothing: the digest decides.
+    let checksum = envelope.headers.get(keys::CHECKSUM);
+    let checksum = checksum.and_then(Value::as_str).map(str::parse);
+    let checksum = checksum.and_then(Result::ok);
     let headers: Headers = serde_json::from_value(Value::Object(envelope.headers))
         .map_err(|e| Rejected::new("not_protocol_2", &e))?;
     if envelope.content_type != "application/json" {
@@ -267,6 +273,7 @@ fn open(raw: &str, envelope: Envelope) -> Result<Incoming, Box<Rejected>> {
         id: headers.id,
         raw: raw.to_owned(),
         arguments,
+        checksum,
         redelivered,
         kin,
     })

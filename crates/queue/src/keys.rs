@@ -14,6 +14,8 @@ use uuid::fmt::Hyphenated;
 pub const QUEUE: &str = "imgsys";
 /// The name of the task.
 pub const TASK: &str = "imgsys.analyze";
+/// The header with the XXH3 of the image, 128 bits.
+pub(crate) const CHECKSUM: &str = "xxh3";
 /// The consumer group by which persisters share [`Keys::events`].
 pub const GROUP: &str = "persister";
 /// In [`Keys::takeovers`]: the task runs alone in its worker, so its death would be the task's

@@ -7,7 +7,9 @@ use crate::{
     monitor::python::{self, Repr},
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use imgsys_types::{Digest, Job, JobId, Owner, Priority, ServerId, Timestamp, clean_name};
+use imgsys_types::{
+    Checksum, Digest, Job, JobId, Owner, Priority, ServerId, Timestamp, clean_name,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{fmt::Write, sync::LazyLock};
@@ -24,6 +26,8 @@ pub struct Task {
     pub accepted_at: Timestamp,
     /// Where the image is: a `file:` or `http:` URL.
     pub image_url: String,
+    /// That of the image's bytes, if it is known.
+    pub checksum: Option<Checksum>,
 }
 
 /// The task's keyword arguments: flat and plain, for any language.
@@ -115,19 +119,16 @@ impl Task {
         keys::task_id(self.job.id, self.run)
     }
 
-    /// Its arguments as Python would write them: for people who look at Flower.
+    /// The first of its arguments as Python would write them: for people who look at Flower, who know the
+    /// job by these. Every byte of it lies in Redis several times.
     pub(crate) fn kwargs_repr(&self) -> String {
         let Self { job, run, .. } = self;
-        let (id, sha256, size, owner) = (job.id, job.sha256, job.size, &job.owner);
-        let (url, name, server) = (Repr(&self.image_url), Repr(&job.name), job.server);
-        let (level, at) = (job.priority.get(), job.submitted_at.as_micros());
-        let mut out = String::with_capacity(512);
+        let (id, size, owner, name) = (job.id, job.size, &job.owner, Repr(&job.name));
+        let mut out = String::with_capacity(256);
         // Writing to a String can't fail.
         let _ = write!(
             out,
-            "{{'job': '{id}', 'sha256': '{sha256}', 'size': {size}, 'image_url': {url}, \
-             'run': {run}, 'owner': '{owner}', 'server': '{server}', 'name': {name}, \
-             'priority': {level}, 'submitted_at': {at}}}"
+            "{{'job': '{id}', 'run': {run}, 'size': {size}, 'owner': '{owner}', 'name': {name}, ...}}"
         );
         python::cut(out)
     }
@@ -161,7 +162,14 @@ impl Task {
         // Ids have nothing in them that JSON writes otherwise.
         let _ = write!(
             out,
-            r#"{{"body":"{body}","content-encoding":"utf-8","content-type":"application/json","headers":{{"lang":"rust","task":"{task}","id":"{id}","root_id":"{id}","kwargsrepr":"{repr}",{shared}{level},"correlation_id":"{id}","delivery_tag":"{tag}"}}}}"#
+            r#"{{"body":"{body}","content-encoding":"utf-8","content-type":"application/json","headers":{{"lang":"rust","task":"{task}","id":"{id}","root_id":"{id}","kwargsrepr":"{repr}","#
+        );
+        if let Some(checksum) = self.checksum {
+            let _ = write!(out, r#""{}":"{checksum}","#, keys::CHECKSUM);
+        }
+        let _ = write!(
+            out,
+            r#"{shared}{level},"correlation_id":"{id}","delivery_tag":"{tag}"}}}}"#
         );
         Ok(out)
     }
@@ -221,7 +229,7 @@ mod tests {
         if task.run > 0 {
             arguments["accepted_at"] = json!(task.accepted_at);
         }
-        json!({
+        let mut message = json!({
             "body": [[], arguments, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}],
             "content-encoding": "utf-8",
             "content-type": "application/json",
@@ -255,15 +263,20 @@ mod tests {
                 "body_encoding": "base64",
                 "delivery_tag": tag,
             },
-        })
+        });
+        if let Some(checksum) = task.checksum {
+            message["headers"]["xxh3"] = json!(checksum);
+        }
+        message
     }
 
     #[test]
     fn message_is_what_the_norm_says() {
         let job = typical().job;
-        for (run, name, image_url) in [
-            (0, "a plain name.jpg", "file:///images/c4"),
-            (3, "it's \"ä\" \\ \u{1}\n.jpg", "https://host/ü'\"\\"),
+        let checksum = Checksum::of(b"abc");
+        for (run, name, image_url, checksum) in [
+            (0, "a plain name.jpg", "file:///images/c4", Some(checksum)),
+            (3, "it's \"ä\" \\ \u{1}\n.jpg", "https://host/ü'\"\\", None),
         ] {
             let task = Task {
                 job: Job {
@@ -273,6 +286,7 @@ mod tests {
                 run,
                 accepted_at: Timestamp::from_micros(7),
                 image_url: image_url.into(),
+                checksum,
             };
             let mut message: Value = serde_json::from_str(&task.message().unwrap()).unwrap();
             let body = BASE64.decode(message["body"].as_str().unwrap()).unwrap();

@@ -218,6 +218,7 @@ impl Shared {
             number,
             priority,
             accepted_at: Timestamp::now(),
+            checksum: None,
         };
         let id = run.job.id;
         // Its place is taken until the book counts it.

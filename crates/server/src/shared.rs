@@ -109,6 +109,7 @@ impl Shared {
         }
     }
 }
+            checksum: run.checksum,
 
 /// A refusal that is about no job.
 pub(crate) fn refuse(req: u64, code: ErrorCode, text: impl Into<String>) -> Rejected {

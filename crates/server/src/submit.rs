@@ -203,9 +203,16 @@ impl Session {
         // What is no new job gives its quota back before it is answered.
         let quota = matches!(accepted, Ok(store::Accepted::New { .. })).then_some(quota);
         match accepted {
-            Ok(store::Accepted::New { duplicate }) => {
+            Ok(store::Accepted::New {
+                duplicate,
+                checksum,
+            }) => {
                 shared.metrics.note_accepted(&job, duplicate, begun);
-                self.begin(&submit, job, duplicate, quota);
+                let run = Run {
+                    checksum,
+                    ..Run::submission(job)
+                };
+                self.begin(&submit, run, duplicate, quota);
             }
             Ok(store::Accepted::Same(spooled)) => self.resume(&submit, &spooled),
             Ok(store::Accepted::Conflict) => {
@@ -231,10 +238,11 @@ impl Session {
     fn begin(
         self: &Arc<Self>,
         submit: &Submit,
-        job: Job,
+        run: Run,
         duplicate: bool,
         quota: Option<Reserved>,
     ) {
+        let job = &run.job;
         debug!(job = %job.id, owner = %job.owner, bytes = job.size, duplicate, "accepted");
         let shared = &self.shared;
         // Held over all of it: who has the answer finds the job in the book.
@@ -248,7 +256,7 @@ impl Session {
             self.outbox.owe(job.id);
             book.watch(job.id, &self.outbox);
         }
-        book.add(Box::new(Run::submission(job)), Timestamp::now());
+        book.add(Box::new(run), Timestamp::now());
         drop(book);
         shared.dispatch.notify_one();
         shared.reconcile.notify_one();

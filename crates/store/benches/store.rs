@@ -90,7 +90,13 @@ fn uploads(criterion: &mut Criterion) {
                         let start = Instant::now();
                         let accepted = runtime.block_on(upload(&store, job, bytes));
                         took += start.elapsed();
-                        assert!(matches!(accepted, Accepted::New { duplicate: false }));
+                        assert!(matches!(
+                            accepted,
+                            Accepted::New {
+                                duplicate: false,
+                                ..
+                            }
+                        ));
                         // What was measured must not fill the disk.
                         store.remove(vec![id]);
                         fs::remove_file(store.image_path(&digest)).unwrap();

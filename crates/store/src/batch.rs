@@ -106,13 +106,14 @@ impl<'a> Batch<'a> {
         }
     }
 
-    pub(crate) fn accept(&mut self, job: Job, image: Staged) -> Done<Accepted> {
-        if let Some(there) = self.there_already(&job)? {
+    pub(crate) fn accept(&mut self, run: &Run, image: Staged) -> Done<Accepted> {
+        let job = &run.job;
+        if let Some(there) = self.there_already(job)? {
             return Ok(there);
         }
         let came = !matches!(image, Staged::Known);
-        let sizes = self.sizes(&job)?;
-        if !self.bring_in(&job, sizes, image)? {
+        let sizes = self.sizes(job)?;
+        if !self.bring_in(job, sizes, image)? {
             return Ok(Accepted::NotKnown);
         }
         let duplicate = sizes.own.is_some();
@@ -121,15 +122,19 @@ impl<'a> Batch<'a> {
             images.learn(job.sha256, job.owner.clone(), job.size);
         }
         if came {
-            self.note_spent(&job);
+            self.note_spent(job);
         }
         let flags = Flags {
             made_known: !duplicate,
             came,
             written: self.changes.written.contains(&job.sha256),
         };
-        self.insert(flags, &Run::submission(job), None);
-        Ok(Accepted::New { duplicate })
+        self.insert(flags, run, None);
+        let checksum = run.checksum;
+        Ok(Accepted::New {
+            duplicate,
+            checksum,
+        })
     }
 
     /// Takes a job into the spool once more, if its image is still here.
@@ -147,7 +152,11 @@ impl<'a> Batch<'a> {
             ..Flags::default()
         };
         self.insert(flags, &spooled.run, spooled.result.as_ref());
-        Ok(Accepted::New { duplicate: true })
+        let checksum = spooled.run.checksum;
+        Ok(Accepted::New {
+            duplicate: true,
+            checksum,
+        })
     }
 
     fn there_already(&mut self, job: &Job) -> Done<Option<Accepted>> {

@@ -13,7 +13,7 @@ use crate::{
     store::Shared,
     upload::Staged,
 };
-use imgsys_types::{Digest, Job, JobId, JobResult};
+use imgsys_types::{Digest, JobId, JobResult, Run};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -40,7 +40,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// What the committer is asked.
 #[derive(Debug)]
 pub(crate) enum Op {
-    Accept(Box<(Job, Staged)>, Reply<Accepted>),
+    Accept(Box<(Run, Staged)>, Reply<Accepted>),
     Rerun(Box<Spooled>, Reply<Accepted>),
     SetResult(Box<(JobId, JobResult)>, Reply<Option<JobResult>>),
     Remove(Vec<JobId>),
@@ -54,7 +54,7 @@ pub(crate) enum Op {
 impl Op {
     fn image_bytes(&self) -> u64 {
         match self {
-            Self::Accept(accept, _) if !matches!(accept.1, Staged::Known) => accept.0.size,
+            Self::Accept(accept, _) if !matches!(accept.1, Staged::Known) => accept.0.job.size,
             _ => 0,
         }
     }
@@ -280,8 +280,8 @@ impl Committer {
 fn apply(batch: &mut Batch<'_>, op: Op) -> Result<Answer, StoreError> {
     Ok(match op {
         Op::Accept(accept, reply) => {
-            let (job, image) = *accept;
-            Answer::Accept(reply, of_one(batch.accept(job, image))?)
+            let (run, image) = *accept;
+            Answer::Accept(reply, of_one(batch.accept(&run, image))?)
         }
         Op::Rerun(spooled, reply) => Answer::Accept(reply, of_one(batch.rerun(&spooled))?),
         Op::SetResult(result, reply) => {

@@ -18,7 +18,7 @@ use crate::{
     upload::{Staged, Upload, check_bytes},
 };
 use bytes::Bytes;
-use imgsys_types::{Digest, Job, JobId, JobRecord, JobResult, Owner, Run, ServerId};
+use imgsys_types::{Checksum, Digest, Job, JobId, JobRecord, JobResult, Owner, Run, ServerId};
 use redb::{Database, ReadableDatabase};
 use std::{
     fmt,
@@ -84,6 +84,8 @@ pub enum Accepted {
     New {
         /// Whether the owner had sent this image before.
         duplicate: bool,
+        /// That of the bytes that came.
+        checksum: Option<Checksum>,
     },
     /// It was in the spool already, with this owner and digest.
     Same(Box<Spooled>),
@@ -169,11 +171,12 @@ impl Store {
     /// The job is accepted (or not) even if nobody waits for the answer: asking again tells.
     pub async fn accept(&self, job: Job, image: Image) -> Result<Accepted, StoreError> {
         self.0.shared.check_health()?;
-        let staged = match image {
-            Image::Known => Staged::Known,
+        let (staged, checksum) = match image {
+            Image::Known => (Staged::Known, None),
             Image::Bytes(bytes) if bytes.len() <= SMALL_IMAGE => {
                 check_bytes(&bytes, &job)?;
-                Staged::Bytes(bytes)
+                let checksum = Checksum::of(&bytes);
+                (Staged::Bytes(bytes), Some(checksum))
             }
             Image::Bytes(bytes) => {
                 let mut upload = self.upload()?;
@@ -182,7 +185,11 @@ impl Store {
             }
             Image::Upload(upload) => upload.finish(&job).await?,
         };
-        self.ask(|reply| Op::Accept(Box::new((job, staged)), reply))
+        let run = Run {
+            checksum,
+            ..Run::submission(job)
+        };
+        self.ask(|reply| Op::Accept(Box::new((run, staged)), reply))
             .await
     }
 

@@ -8,7 +8,7 @@ use crate::{
     images::{Images, Temporary, digest_of},
 };
 use bytes::Bytes;
-use imgsys_types::{Digest, Job};
+use imgsys_types::{Checksum, Digest, Job, Summing};
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::Errno,
@@ -46,6 +46,7 @@ struct Writer {
     file: File,
     temporary: Temporary,
     hasher: Sha256,
+    summing: Summing,
     /// Whether it is written past the kernel's cache.
     direct: bool,
 }
@@ -127,8 +128,11 @@ impl Upload {
         Ok(())
     }
 
-    /// Checks the whole image against its job and flushes its file.
-    pub(crate) async fn finish(mut self, job: &Job) -> Result<Staged, StoreError> {
+    /// Checks the whole image against its job and flushes its file; gives its checksum, too.
+    pub(crate) async fn finish(
+        mut self,
+        job: &Job,
+    ) -> Result<(Staged, Option<Checksum>), StoreError> {
         if self.size != job.size {
             return Err(StoreError::SizeMismatch {
                 announced: job.size,
@@ -145,7 +149,8 @@ impl Upload {
             check(Sha256::new_with_prefix(buffer.filled()), announced)?;
             let bytes = Bytes::copy_from_slice(buffer.filled());
             self.images.buffers.give_back(buffer);
-            return Ok(Staged::Bytes(bytes));
+            let checksum = Checksum::of(&bytes);
+            return Ok((Staged::Bytes(bytes), Some(checksum)));
         }
         let (images, health, size) = (
             Arc::clone(&self.images),
@@ -156,9 +161,11 @@ impl Upload {
             let mut writer = stage.into_writer(&images, size)?;
             writer.write(&images, &mut buffer)?;
             images.buffers.give_back(buffer);
-            writer.finish(size, announced, images.durability, &health)
+            let checksum = writer.summing.checksum();
+            let file = writer.finish(size, announced, images.durability, &health)?;
+            Ok((Staged::File(file), Some(checksum)))
         });
-        finished.await.map_err(|_| lost)?.map(Staged::File)
+        finished.await.map_err(|_| lost)?
     }
 
     fn lost(&self) -> StoreError {
@@ -188,6 +195,7 @@ impl Stage {
             file,
             temporary,
             hasher: Sha256::new(),
+            summing: Summing::default(),
         }))
     }
 }
@@ -204,6 +212,8 @@ impl Writer {
             return Err(io_error("writing an upload to", path)(full));
         }
         self.hasher.update(bytes);
+        // Now, as they are in the processor's cache.
+        self.summing.update(bytes);
         let written = if self.direct {
             // What is too much at the end of the last piece is cut off when all is there.
             self.file.write_all(buffer.padded())

@@ -73,7 +73,13 @@ async fn a_full_disk_refuses_images_and_nothing_else() {
         let known = job(&noise(0, len));
         let known = store.accept(known, Image::Known).await;
         assert!(
-            matches!(known, Ok(Accepted::New { duplicate: true })),
+            matches!(
+                known,
+                Ok(Accepted::New {
+                    duplicate: true,
+                    ..
+                })
+            ),
             "{known:?}"
         );
         store.remove(ids);

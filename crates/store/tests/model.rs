@@ -7,8 +7,8 @@ mod common;
 use common::{digest, noise, open, owner, result};
 use imgsys_store::{Accepted, Image, SMALL_IMAGE, Spooled, Store};
 use imgsys_types::{
-    Cursor, HistoryFilter, Job, JobId, JobRecord, JobState, Owner, Priority, Run, ServerId,
-    Timestamp, Whose,
+    Checksum, Cursor, HistoryFilter, Job, JobId, JobRecord, JobState, Owner, Priority, Run,
+    ServerId, Timestamp, Whose,
 };
 use proptest::{collection::vec, option, prelude::*};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,18 +68,21 @@ struct Model {
 
 impl Model {
     /// What accepting comes to: `new`, `duplicate`, `same`, `conflict` or `not known`.
-    fn accept(&mut self, job: &Job, image: usize, brought: bool) -> &'static str {
+    fn accept(&mut self, job: &Job, image: usize, brought: Option<&[u8]>) -> &'static str {
         if let Some(found) = self.spool.get(&job.id) {
             let found = &found.run.job;
             let same = (&found.owner, found.sha256) == (&job.owner, job.sha256);
             return if same { "same" } else { "conflict" };
         }
         let known = self.known.contains(&(job.owner.clone(), image));
-        if !known && !brought {
+        if !known && brought.is_none() {
             return "not known";
         }
         self.known.insert((job.owner.clone(), image));
-        let run = Run::submission(job.clone());
+        let run = Run {
+            checksum: brought.map(Checksum::of),
+            ..Run::submission(job.clone())
+        };
         self.spool.insert(job.id, Spooled { run, result: None });
         if known { "duplicate" } else { "new" }
     }
@@ -117,7 +120,7 @@ async fn take(store: Store, model: &mut Model, step: Step, images: &[Vec<u8>]) -
                 submitted_at: Timestamp::from_micros(time),
                 server: ServerId::from_bytes([1; 16]),
             };
-            let brought = !matches!(how, How::Known);
+            let brought = (!matches!(how, How::Known)).then_some(&bytes[..]);
             let as_image = match how {
                 How::Known => Image::Known,
                 How::Bytes => Image::Bytes(bytes.clone().into()),
@@ -130,8 +133,12 @@ async fn take(store: Store, model: &mut Model, step: Step, images: &[Vec<u8>]) -
                 }
             };
             let accepted = match store.accept(job.clone(), as_image).await.unwrap() {
-                Accepted::New { duplicate: false } => "new",
-                Accepted::New { duplicate: true } => "duplicate",
+                Accepted::New {
+                    duplicate: false, ..
+                } => "new",
+                Accepted::New {
+                    duplicate: true, ..
+                } => "duplicate",
                 Accepted::Same(record) => {
                     assert_eq!(Some(&*record), model.spool.get(&job.id));
                     "same"

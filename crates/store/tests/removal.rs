@@ -51,7 +51,13 @@ async fn an_image_stays_while_a_job_in_the_spool_needs_it() {
     let again = job(&image);
     let answer = accept(&store, &again, Image::Bytes(image.into())).await;
     assert!(
-        matches!(answer, Accepted::New { duplicate: false }),
+        matches!(
+            answer,
+            Accepted::New {
+                duplicate: false,
+                ..
+            }
+        ),
         "{answer:?}"
     );
     assert!(path.exists());
@@ -71,7 +77,13 @@ async fn an_image_that_comes_again_meanwhile_stays() {
     let meanwhile = async |_: &[Digest]| {
         let answer = accept(&store, &again, Image::Known).await;
         assert!(
-            matches!(answer, Accepted::New { duplicate: true }),
+            matches!(
+                answer,
+                Accepted::New {
+                    duplicate: true,
+                    ..
+                }
+            ),
             "{answer:?}"
         );
         store.remove(vec![again.id]);
@@ -116,7 +128,13 @@ async fn an_image_that_comes_again_in_the_commit_that_removes_it_stays() {
         assert_eq!(gone.unwrap(), [first.sha256]);
         let (again, accepting) = again.unwrap();
         let answer = accepting.await.unwrap().unwrap();
-        assert!(matches!(answer, Accepted::New { duplicate: false }));
+        assert!(matches!(
+            answer,
+            Accepted::New {
+                duplicate: false,
+                ..
+            }
+        ));
         store.flush().await.unwrap();
         assert!(store.image_path(&again.sha256).exists(), "round {round}");
     }

@@ -30,7 +30,7 @@ async fn image_and_record_are_there_after_opening_again() {
             let server = store.server_id();
             let accepted = accept(&store, &job, bytes(&image)).await;
             let first = durability == Durability::Fsync;
-            assert!(matches!(accepted, Accepted::New { duplicate } if duplicate != first));
+            assert!(matches!(accepted, Accepted::New { duplicate, .. } if duplicate != first));
             store.close().await;
 
             let store = open(dir.path());
@@ -58,9 +58,21 @@ async fn an_image_is_known_to_its_owner_alone() {
     let known = accept(&store, &theirs, Image::Known).await;
     assert!(matches!(known, Accepted::NotKnown));
     let sent = accept(&store, &theirs, bytes(b"an image")).await;
-    assert!(matches!(sent, Accepted::New { duplicate: false }));
+    assert!(matches!(
+        sent,
+        Accepted::New {
+            duplicate: false,
+            ..
+        }
+    ));
     let again = accept(&store, &job(b"an image"), Image::Known).await;
-    assert!(matches!(again, Accepted::New { duplicate: true }));
+    assert!(matches!(
+        again,
+        Accepted::New {
+            duplicate: true,
+            ..
+        }
+    ));
 }
 
 #[tokio::test]

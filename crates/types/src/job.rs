@@ -1,7 +1,7 @@
 //! A job: what was accepted, what became of it.
 
 use crate::{
-    Analysis, Digest, Failure, JobId, Owner, PerceptualHash, ServerId, Timestamp,
+    Analysis, Checksum, Digest, Failure, JobId, Owner, PerceptualHash, ServerId, Timestamp,
     bounds::{MAX_DETAIL, MAX_TEXT, bound_text},
     text,
 };
@@ -81,6 +81,8 @@ pub struct Run {
     pub priority: Priority,
     /// When this run was accepted, by the server's clock.
     pub accepted_at: Timestamp,
+    /// That of the image's bytes, if they came with the job.
+    pub checksum: Option<Checksum>,
 }
 
 impl Run {
@@ -91,6 +93,7 @@ impl Run {
             number: 0,
             priority: job.priority,
             accepted_at: job.submitted_at,
+            checksum: None,
             job,
         }
     }

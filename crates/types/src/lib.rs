@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] | [`JobId`], [`ServerId`], [`Digest`], [`Owner`] |
+//! | [`checksum`] | [`Checksum`], by which a worker knows an image again |
 //! | [`hash`] | [`PerceptualHash`], by which images that look alike are found |
 //! | [`time`] | [`Timestamp`], microseconds since 1970 |
 //! | [`job_map`] | [`JobMap`], values by the id of their job, for millions |
@@ -22,6 +23,7 @@ pub mod analysis;
 #[cfg(feature = "proptest")]
 pub mod arbitrary;
 pub mod bounds;
+pub mod checksum;
 pub mod error;
 pub mod failure;
 pub mod filter;
@@ -37,6 +39,7 @@ mod hexadecimal;
 mod text;
 
 pub use analysis::{Analysis, Analyzer, Score};
+pub use checksum::{Checksum, Summing};
 pub use error::ErrorCode;
 pub use failure::{Failure, FailureReason};
 pub use filter::{Cursor, HistoryFilter, Whose};

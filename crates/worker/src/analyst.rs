@@ -6,7 +6,7 @@
 
 use crate::{
     cache::Cache,
-    fetch::{self, FetchError},
+    fetch::{self, Expected, FetchError},
     pool::{Pool, PoolError},
     room::Room,
     source::{Location, Refused, Sources},
@@ -106,6 +106,11 @@ impl Analyst {
     /// who have the image.
     async fn work(&self, task: &AnalyzeTask, known: Option<Analysis>) -> Result<Analysis, Trouble> {
         let &Job { sha256, size, .. } = &task.job;
+        let image = Expected {
+            sha256,
+            size,
+            checksum: task.checksum,
+        };
         let begun = task.begun.clone();
         if size > self.max_image {
             let limit = self.max_image;
@@ -116,7 +121,7 @@ impl Analyst {
             Location::Directory(root) => {
                 let job = move || {
                     begun.now();
-                    engine.analyze_file(&root, sha256, size, known)
+                    engine.analyze_file(&root, &image, known)
                 };
                 self.pool.run(job).await?
             }
@@ -143,13 +148,12 @@ impl Engine {
     fn analyze_file(
         &self,
         root: &Path,
-        sha256: Digest,
-        size: u64,
+        image: &Expected,
         known: Option<Analysis>,
     ) -> Result<Analysis, Trouble> {
         ROOM.with_borrow_mut(|room| {
-            let bytes = fetch::read_file(root, &sha256, size, self.direct_io, room)?;
-            let analysis = self.analyze(bytes, sha256, known);
+            let bytes = fetch::read_file(root, image, self.direct_io, room)?;
+            let analysis = self.analyze(bytes, image.sha256, known);
             room.tidy();
             analysis
         })

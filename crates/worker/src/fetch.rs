@@ -3,18 +3,24 @@
 use crate::room::{ALIGN, Room};
 use imgsys_service::{config::ImagesConfig, read_secret};
 use imgsys_tls::{Check, ClientFiles, TlsError};
-use imgsys_types::Digest;
+use imgsys_types::{Checksum, Digest};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
     redirect::Policy,
 };
 use rustix::{
-    fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open, openat},
+    fs::{FileType, Mode, OFlags, ResolveFlags, fcntl_getfl, fcntl_setfl, fstat, open, openat2},
     io::Errno,
 };
 use sha2::{Digest as _, Sha256};
-use std::{io, os::fd::OwnedFd, path::Path, time::Duration};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -42,30 +48,29 @@ pub(crate) enum FetchError {
 /// them so. Below it, setting up the disk's own transfer costs more than the copy that is saved.
 const DIRECT_MIN: u64 = 128 << 10;
 
-/// Reads an image out of a directory of images; blocks. No symbolic link below `root` is followed.
+/// What an image has to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected {
+    pub(crate) sha256: Digest,
+    pub(crate) size: u64,
+    pub(crate) checksum: Option<Checksum>,
+}
+
+/// Reads an image out of a directory of images; blocks. No symbolic link below `root` is followed. If its
+/// checksum is given and is right, its digest is not looked at.
 pub(crate) fn read_file<'a>(
     root: &Path,
-    sha256: &Digest,
-    size: u64,
+    image: &Expected,
     direct_io: bool,
     into: &'a mut Room,
 ) -> Result<&'a [u8], FetchError> {
+    let Expected { sha256, size, .. } = *image;
     let name = sha256.to_string();
     let directory = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
     // If there is no directory of images at all, a disk is not mounted rather than an image lost.
     let root = open(root, directory, Mode::empty())
         .map_err(|error| FetchError::Away(format!("opening {}: {error}", root.display())))?;
-    let folder = openat(
-        &root,
-        &name[..2],
-        directory | OFlags::NOFOLLOW,
-        Mode::empty(),
-    );
-    let folder = folder.map_err(|error| below_root("the folder", error))?;
-    // Non-blocking, lest a FIFO holds the thread.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat(&folder, &*name, flags, Mode::empty())
-        .map_err(|error| below_root("the file", error))?;
+    let file = open_below(&root, &format!("{}/{name}", &name[..2]))?;
     let stat = fstat(&file).map_err(|error| FetchError::Away(error.to_string()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(FetchError::NoPlainFile("not a regular file"));
@@ -82,8 +87,27 @@ pub(crate) fn read_file<'a>(
     let read = read(&file, &mut *bytes, len);
     let read = read.map_err(|error| FetchError::Away(format!("reading the file: {error}")))?;
     let bytes = &bytes[..read];
-    verify(bytes, sha256, size)?;
+    if image.checksum != Some(Checksum::of(bytes)) {
+        verify(bytes, &sha256, size)?;
+    }
     Ok(bytes)
+}
+
+/// Opens a file to be read, without noting when that was, if this may be left out: only the file's
+/// owner may.
+fn open_below(root: &OwnedFd, path: &str) -> Result<OwnedFd, FetchError> {
+    static MAY_SKIP_TIMES: AtomicBool = AtomicBool::new(true);
+    // Non-blocking, lest a FIFO holds the thread.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let open = |flags| openat2(root, path, flags, Mode::empty(), within);
+    if MAY_SKIP_TIMES.load(Ordering::Relaxed) {
+        match open(flags | OFlags::NOATIME) {
+            Err(Errno::PERM) => MAY_SKIP_TIMES.store(false, Ordering::Relaxed),
+            opened => return opened.map_err(below_root),
+        }
+    }
+    open(flags).map_err(below_root)
 }
 
 /// Reads so many bytes of a file from its beginning, or as many as it has. The room ends with the disk's
@@ -123,12 +147,12 @@ pub(crate) fn verify(bytes: &[u8], sha256: &Digest, size: u64) -> Result<(), Fet
     Ok(())
 }
 
-fn below_root(what: &'static str, error: Errno) -> FetchError {
+fn below_root(error: Errno) -> FetchError {
     match error {
         Errno::NOENT => FetchError::Missing("no such file"),
-        // Opened without following links, a link is either of these.
-        Errno::LOOP | Errno::NOTDIR => FetchError::NoPlainFile("a symbolic link"),
-        error => FetchError::Away(format!("opening {what}: {error}")),
+        Errno::LOOP => FetchError::NoPlainFile("a symbolic link"),
+        Errno::NOTDIR => FetchError::NoPlainFile("its folder is none"),
+        error => FetchError::Away(format!("opening the file: {error}")),
     }
 }
 
@@ -250,4 +274,87 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::tempdir;
+
+    /// Puts an image where its server would, and says what it has to be.
+    fn put(root: &Path, bytes: &[u8]) -> Expected {
+        let sha256 = Digest::from_bytes(Sha256::digest(bytes).into());
+        let name = sha256.to_string();
+        let folder = root.join(&name[..2]);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), bytes).unwrap();
+        Expected {
+            sha256,
+            size: bytes.len() as u64,
+            checksum: Some(Checksum::of(bytes)),
+        }
+    }
+
+    fn bytes(len: usize) -> Vec<u8> {
+        (0..len).map(|place| (place * 31 % 251) as u8).collect()
+    }
+
+    #[test]
+    fn files_are_read_whole_past_the_cache_and_through_it() {
+        let root = tempdir().unwrap();
+        let mut room = Room::default();
+        let least = usize::try_from(DIRECT_MIN).unwrap();
+        for len in [1, 4096, least - 1, least, least + 1, 1 << 20, (1 << 20) + 7] {
+            let image = bytes(len);
+            let expected = put(root.path(), &image);
+            for direct_io in [true, false] {
+                let read = read_file(root.path(), &expected, direct_io, &mut room);
+                assert!(
+                    read.unwrap() == image,
+                    "{len} bytes, direct I/O {direct_io}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_digest_decides_where_the_checksum_does_not() {
+        let root = tempdir().unwrap();
+        let mut room = Room::default();
+        let image = bytes(10_000);
+        let expected = put(root.path(), &image);
+        for checksum in [None, Some(Checksum::of(b"another image"))] {
+            let expected = Expected {
+                checksum,
+                ..expected
+            };
+            assert!(read_file(root.path(), &expected, true, &mut room).unwrap() == image);
+        }
+    }
+
+    #[test]
+    fn bytes_that_have_changed_are_found_with_and_without_a_checksum() {
+        let root = tempdir().unwrap();
+        let mut room = Room::default();
+        for len in [10_000, 300_000] {
+            let image = bytes(len);
+            let expected = put(root.path(), &image);
+            let name = expected.sha256.to_string();
+            let path = root.path().join(&name[..2]).join(&name);
+            for place in [0, len / 2, len - 1] {
+                let mut changed = image.clone();
+                changed[place] ^= 1;
+                fs::write(&path, &changed).unwrap();
+                for checksum in [None, expected.checksum] {
+                    let expected = Expected {
+                        checksum,
+                        ..expected
+                    };
+                    let read = read_file(root.path(), &expected, true, &mut room);
+                    assert!(matches!(read, Err(FetchError::OtherBytes(_))), "{read:?}");
+                }
+            }
+        }
+    }
 }

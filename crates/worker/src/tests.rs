@@ -102,6 +102,7 @@ fn task(image_url: String, sha256: Digest, size: u64) -> AnalyzeTask {
         },
         run: 0,
         image_url,
+        checksum: None,
         attempt: 1,
         alone: false,
         begun: Begun::default(),

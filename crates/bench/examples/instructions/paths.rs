@@ -12,7 +12,7 @@ use imgsys_proto::{
 };
 use imgsys_queue::{Task, events, measure};
 use imgsys_store::{Durability, Image, Store, StoreOptions};
-use imgsys_types::{Digest, Job, JobId, JobRecord, arbitrary::typical};
+use imgsys_types::{Checksum, Digest, Job, JobId, JobRecord, arbitrary::typical};
 use sha2::{Digest as _, Sha256};
 use std::{hint::black_box, time::Duration};
 use tokio::runtime::{Builder, Runtime};
@@ -119,6 +119,7 @@ fn queue(record: &JobRecord) -> anyhow::Result<()> {
         run: 0,
         accepted_at: record.job.submitted_at,
         image_url: "file:///var/lib/imgsys/images/c4/c4c4c4c4".into(),
+        checksum: Some(Checksum::of(b"abc")),
     };
     path("event accepted: made", || Ok(events::encode(&accepted)?))?;
     path("task: message made", || Ok(measure::message(&task)?))?;

@@ -7,6 +7,7 @@
 use super::{Incoming, Kin, level, parse_time, time_limit};
 use crate::{keys, task::Arguments};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use imgsys_types::Checksum;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
@@ -50,6 +51,8 @@ struct Headers<'a> {
     group: Option<&'a str>,
     #[serde(default)]
     ignore_result: Option<bool>,
+    #[serde(default)]
+    xxh3: Option<Checksum>,
     // What makes no odds for us, of which only the form has to be right.
     #[serde(default, rename = "lang")]
     _lang: Simple,
@@ -224,6 +227,7 @@ pub(super) fn read(raw: &str) -> Option<Incoming> {
         id: headers.id.to_owned(),
         raw: raw.to_owned(),
         arguments,
+        checksum: headers.xxh3,
         redelivered: headers.redelivered.unwrap_or(false) || delivery.redelivered,
         kin: Kin {
             root: owned(headers.root_id),

@@ -3,7 +3,7 @@
 use super::{ordinary, read_general};
 use crate::{Task, keys};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use imgsys_types::{Job, arbitrary, clean_name};
+use imgsys_types::{Checksum, Job, arbitrary, clean_name};
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json};
 
@@ -13,8 +13,9 @@ fn task() -> impl Strategy<Value = Task> {
         0..3_u32,
         arbitrary::timestamp(),
         "\\PC*|file:///[a-z'\"\\\\]*",
+        any::<Option<[u8; 16]>>(),
     );
-    parts.prop_map(|(job, run, at, image_url)| Task {
+    parts.prop_map(|(job, run, at, image_url, checksum)| Task {
         accepted_at: if run == 0 { job.submitted_at } else { at },
         job: Job {
             name: clean_name(&job.name),
@@ -22,6 +23,7 @@ fn task() -> impl Strategy<Value = Task> {
         },
         run,
         image_url,
+        checksum: checksum.map(Checksum::from_bytes),
     })
 }
 
@@ -200,6 +202,7 @@ fn typical() -> String {
         job,
         run: 0,
         image_url: "file:///images/c4".into(),
+        checksum: Some(Checksum::of(b"abc")),
     };
     task.message().unwrap()
 }

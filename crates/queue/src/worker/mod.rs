@@ -44,7 +44,7 @@ pub use begun::Begun;
 use control::Control;
 use finish::Finish;
 pub(crate) use finish::end_command;
-use imgsys_types::{Analysis, Failure, Job};
+use imgsys_types::{Analysis, Checksum, Failure, Job};
 use leases::{Leases, Released};
 use std::{
     fmt,
@@ -78,6 +78,8 @@ pub struct AnalyzeTask {
     /// Where the image is.
     pub image_url: String,
     /// How many times a worker has taken it up, this time included.
+    /// That of the image's bytes, if the server says it.
+    pub checksum: Option<Checksum>,
     pub attempt: u32,
     /// Whether it runs alone in this worker, because workers have died with it.
     pub alone: bool,

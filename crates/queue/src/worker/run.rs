@@ -147,6 +147,7 @@ impl Shared {
             job: task.arguments.job(),
             run: task.arguments.run,
             image_url: task.arguments.image_url.clone(),
+            checksum: task.checksum,
             attempt: started.attempt,
             alone: started.alone,
             begun: started.begun.clone(),

@@ -229,6 +229,7 @@ pub fn task(server: ServerId, image_url: &str) -> Task {
 }
 
 pub fn tasks(server: ServerId, image_url: &str, count: usize) -> Vec<Task> {
+        checksum: None,
     (0..count).map(|_| task(server, image_url)).collect()
 }
 

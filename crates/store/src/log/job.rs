@@ -5,7 +5,9 @@ use super::{
     result::{self, timestamp},
 };
 use crate::Spooled;
-use imgsys_types::{Digest, Job, JobId, JobResult, Owner, Priority, Run, ServerId, Timestamp};
+use imgsys_types::{
+    Checksum, Digest, Job, JobId, JobResult, Owner, Priority, Run, ServerId, Timestamp,
+};
 
 /// What the index and the table of images have to know of an accepted job.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +39,7 @@ pub(super) fn encode_accepted(to: &mut Encoder<'_>, run: &Run, last: Option<&Job
         number,
         priority: run_priority,
         accepted_at,
+        checksum,
     } = run;
     to.bytes(1, id.as_bytes());
     to.text(2, owner.as_str());
@@ -52,6 +55,9 @@ pub(super) fn encode_accepted(to: &mut Encoder<'_>, run: &Run, last: Option<&Job
         to.number(10, run_priority.get());
         to.eight(11, accepted_at.as_micros().to_le_bytes());
     }
+    if let Some(checksum) = checksum {
+        to.bytes(14, &checksum.to_bytes());
+    }
     if let Some(last) = last {
         // Before the result, so that who only glances need not read it.
         to.number(12, last.run);
@@ -65,7 +71,7 @@ pub(super) fn decode_accepted(payload: &[u8]) -> Result<Spooled, Malformed> {
     let (mut name, mut size, mut submitted_at) = (String::new(), 0, Timestamp::default());
     let mut priority = Priority::default();
     let (mut number, mut run_priority, mut accepted_at) = (0, None, None);
-    let mut last = None;
+    let (mut checksum, mut last) = (None, None);
     while let Some((field, value)) = fields.next()? {
         match field {
             1 => id = Some(JobId::from_bytes(value.array()?)),
@@ -80,6 +86,7 @@ pub(super) fn decode_accepted(payload: &[u8]) -> Result<Spooled, Malformed> {
             10 => run_priority = Some(Priority::new(value.number()?).ok_or(PRIORITY)?),
             11 => accepted_at = Some(timestamp(value)?),
             13 => last = Some(result::decode(value.fields()?)?),
+            14 => checksum = Some(Checksum::from_bytes(value.array()?)),
             _ => {}
         }
     }
@@ -97,6 +104,7 @@ pub(super) fn decode_accepted(payload: &[u8]) -> Result<Spooled, Malformed> {
         number,
         priority: run_priority.unwrap_or(job.priority),
         accepted_at: accepted_at.unwrap_or(job.submitted_at),
+        checksum,
         job,
     };
     Ok(Spooled { run, result: last })

@@ -170,6 +170,7 @@ fn decode(key: &[u8], value: &[u8]) -> Result<Spooled, StoreError> {
             number: rerun.number,
             priority: rerun.priority,
             accepted_at: rerun.accepted_at,
+            checksum: None,
         },
     };
     let result = value.result;

@@ -107,7 +107,13 @@ async fn after_a_failed_flush_nothing_is_accepted_until_it_is_opened_anew() {
     let kept = job_of(b"kept");
     let bytes = Image::Bytes(Bytes::from_static(b"kept"));
     let accepted = store.accept(kept.clone(), bytes).await.unwrap();
-    assert!(matches!(accepted, Accepted::New { duplicate: false }));
+    assert!(matches!(
+        accepted,
+        Accepted::New {
+            duplicate: false,
+            ..
+        }
+    ));
 
     fails.store(true, Ordering::SeqCst);
     let lost = job_of(b"lost");
@@ -194,6 +200,12 @@ async fn a_record_that_reached_the_disk_without_its_image_was_never_accepted() {
     assert!(matches!(again, Accepted::NotKnown));
     let bytes = Image::Bytes(Bytes::from_static(b"last"));
     let again = store.accept(last.clone(), bytes).await.unwrap();
-    assert!(matches!(again, Accepted::New { duplicate: false }));
+    assert!(matches!(
+        again,
+        Accepted::New {
+            duplicate: false,
+            ..
+        }
+    ));
     assert_eq!(fs::read(image(&last)).unwrap(), b"last");
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{Accepted, Image};
 use bytes::Bytes;
 use cut::{Chance, Cut, Known, digest, image, images_after, left_by_chance, owner};
-use imgsys_types::{Failure, FailureReason, JobResult, Run};
+use imgsys_types::{Checksum, Failure, FailureReason, JobResult, Run};
 use std::{collections::HashSet, io::Read};
 
 const TINY: Tuning = Tuning {
@@ -62,18 +62,22 @@ async fn live(store: &Store, disk: &Recorder, chance: &mut Chance) -> Vec<Known>
                     let bytes = image(chance.below(6));
                     let mut job = job_of(&bytes);
                     job.owner = owner(chance.below(2));
+                    let checksum = Some(Checksum::of(&bytes));
                     let (store, asked, sent) = (store.clone(), disk.now(), job.clone());
                     let accepting = tokio::spawn(async move {
                         let bytes = Image::Bytes(Bytes::from(bytes));
                         store.accept(sent, bytes).await.unwrap()
                     });
-                    waiting.push((job, asked, accepting));
+                    waiting.push((job, checksum, asked, accepting));
                 }
-                for (job, asked, accepting) in waiting {
+                for (job, checksum, asked, accepting) in waiting {
                     let accepted = accepting.await.unwrap();
                     assert!(matches!(accepted, Accepted::New { .. }), "{accepted:?}");
                     jobs.push(Known {
-                        run: Run::submission(job),
+                        run: Run {
+                            checksum,
+                            ..Run::submission(job)
+                        },
                         last: None,
                         asked,
                         accepted: disk.now(),

@@ -87,6 +87,7 @@ impl World {
             },
             run: 0,
             accepted_at: Timestamp::now(),
+            checksum: None,
         }
     }
 

@@ -177,7 +177,13 @@ async fn a_store_of_the_time_before_the_log_is_taken_over() {
     let again = store
         .accept(job_of(&1_u32.to_le_bytes()), Image::Known)
         .await;
-    assert!(matches!(again.unwrap(), Accepted::New { duplicate: true }));
+    assert!(matches!(
+        again.unwrap(),
+        Accepted::New {
+            duplicate: true,
+            ..
+        }
+    ));
     store.close().await;
     // It is not taken over twice, and the old program does not take what is left for a spool.
     let database = Database::create(dir.path().join("spool.redb")).unwrap();

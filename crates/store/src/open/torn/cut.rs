@@ -8,7 +8,7 @@ use crate::{
         tests::{job_of, options},
     },
 };
-use imgsys_types::{Digest, Job, JobId, JobResult, Owner, Run};
+use imgsys_types::{Checksum, Digest, Job, JobId, JobResult, Owner, Run};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -213,6 +213,7 @@ impl Cut<'_> {
         let bytes = image(3);
         let job = job_of(&bytes);
         let asked = disk.now();
+        let checksum = Some(Checksum::of(&bytes));
         let accepted = store.accept(job.clone(), Image::Bytes(bytes.into())).await;
         assert!(matches!(accepted.unwrap(), Accepted::New { .. }));
         let accepted = disk.now();
@@ -233,7 +234,10 @@ impl Cut<'_> {
             let images = images_after(&past, cut, chance);
             let mut jobs = self.jobs.to_vec();
             jobs.push(Known {
-                run: Run::submission(job.clone()),
+                run: Run {
+                    checksum,
+                    ..Run::submission(job.clone())
+                },
                 last: None,
                 // As seen from the step of the first cut.
                 asked: if asked <= cut { 0 } else { usize::MAX },
