@@ -11,15 +11,10 @@ use celery::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
 };
-use tokio::{
-    net::TcpListener,
-    runtime::Handle,
-    sync::oneshot,
-    task::{JoinError, spawn_blocking},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{net::TcpListener, sync::oneshot};
 
 /// The workers of this process by name. The crate makes a task from nothing but its message, so
 /// this is how the task finds the worker that it belongs to.
@@ -115,33 +110,33 @@ pub(super) async fn run(shared: &Arc<Shared>, ready: impl FnOnce()) -> Result<Dr
         std::future::pending::<()>().await;
     };
     // The loop is not asked to end, for that it does only by a signal. It is left standing until
-    // all is drained, because its running tasks still report to it. It has a thread of its own,
-    // because its future may not move between threads.
-    let over = CancellationToken::new();
-    let _over = over.clone().drop_guard();
-    let runtime = Handle::current();
-    let mut consuming = spawn_blocking({
-        let over = over.clone();
-        move || runtime.block_on(over.run_until_cancelled(app.consume()))
-    });
-    tokio::select! {
-        ended = &mut consuming => {
-            let drained = shared.drain().await;
-            return outcome(ended).map(|()| drained);
-        }
-        () = begun => {}
-        () = shared.control.shutdown.cancelled() => {}
+    // all is drained, because its running tasks still report to it. It is part of this future, for a
+    // thread of its own would have to be woken for each delivery, and then wake this one.
+    let mut consuming = pin!(app.consume());
+    let ended = tokio::select! {
+        ended = &mut consuming => Some(ended),
+        () = begun => None,
+        () = shared.control.shutdown.cancelled() => None,
+    };
+    let mut draining = pin!(shared.drain());
+    if let Some(ended) = ended {
+        let drained = draining.await;
+        return outcome(ended).map(|()| drained);
     }
-    let drained = shared.drain().await;
-    over.cancel();
-    outcome(consuming.await).map(|()| drained)
+    tokio::select! {
+        drained = &mut draining => Ok(drained),
+        ended = consuming => {
+            let drained = draining.await;
+            outcome(ended).map(|()| drained)
+        }
+    }
 }
 
 /// How the worker loop ended: as it should, unless it says otherwise.
-fn outcome(ended: Result<Option<Result<(), CeleryError>>, JoinError>) -> Result<(), QueueError> {
-    match ended.map_err(std::io::Error::other)? {
-        None | Some(Ok(()) | Err(CeleryError::ForcedShutdown)) => Ok(()),
-        Some(Err(error)) => Err(error.into()),
+fn outcome(ended: Result<(), CeleryError>) -> Result<(), QueueError> {
+    match ended {
+        Ok(()) | Err(CeleryError::ForcedShutdown) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -32,10 +32,14 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
+    thread,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    runtime,
+    sync::{Notify, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what must come.
@@ -225,11 +229,11 @@ pub fn task(server: ServerId, image_url: &str) -> Task {
         run: 0,
         accepted_at: now,
         image_url: image_url.to_owned(),
+        checksum: None,
     }
 }
 
 pub fn tasks(server: ServerId, image_url: &str, count: usize) -> Vec<Task> {
-        checksum: None,
     (0..count).map(|_| task(server, image_url)).collect()
 }
 
@@ -316,18 +320,26 @@ pub fn options(url: &str, name: &str) -> WorkerOptions {
 pub struct Worker {
     pub analyzer: Arc<Obedient>,
     pub stop: CancellationToken,
-    ended: JoinHandle<Result<Drained, QueueError>>,
+    ended: oneshot::Receiver<Result<Drained, QueueError>>,
 }
 
 impl Worker {
     pub fn start(options: WorkerOptions) -> Self {
         let analyzer = Arc::new(Obedient::default());
         let stop = CancellationToken::new();
-        let working = work(options, analyzer.clone(), stop.clone(), || ());
+        let (tell, ended) = oneshot::channel();
+        let (theirs, token) = (analyzer.clone(), stop.clone());
+        // On a thread of its own, as in its program.
+        thread::spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            let working = work(options, theirs, token, || ());
+            // A test that has ended does not wait for it.
+            let _ = tell.send(runtime.unwrap().block_on(working));
+        });
         Self {
             analyzer,
             stop,
-            ended: tokio::spawn(working),
+            ended,
         }
     }
 
