@@ -4,6 +4,7 @@ use super::{
     FLUSH, Shared,
     broker::{Hold, LeasedDelivery},
     describe,
+    facts::{self, Known, MAX_TAKEOVERS},
     finish::Finish,
     wait::{Waiters, sources},
 };
@@ -13,14 +14,10 @@ use crate::{
     link::Backoff,
     scripts,
 };
-use imgsys_types::ServerId;
 use redis::{RedisResult, cmd};
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -30,8 +27,6 @@ use tracing::{debug, warn};
 
 /// The most messages popped at once.
 const MAX_POP: usize = 256;
-/// So many holders may die of a task before it has to run alone.
-const MAX_TAKEOVERS: u32 = 2;
 
 /// Pops messages until the worker stops.
 pub(super) async fn fetch(shared: Arc<Shared>, out: mpsc::UnboundedSender<LeasedDelivery>) {
@@ -65,15 +60,6 @@ struct Popped {
     permit: OwnedSemaphorePermit,
 }
 
-/// What Redis knows of a popped task.
-#[derive(Clone, Copy, Default)]
-struct Facts {
-    /// Its job has ended already.
-    ended: bool,
-    /// How many of its holders have died.
-    takeovers: u32,
-}
-
 impl Fetcher {
     async fn run(&self) {
         let stop = &self.shared.stop;
@@ -81,10 +67,10 @@ impl Fetcher {
         while let Some(permits) = self.permits().await {
             let wanted = permits.len();
             match self.pop(wanted).await {
-                Ok(popped) => {
+                Ok((popped, known)) => {
                     backoff.reset();
                     let all = popped.len() == wanted;
-                    self.take_in(popped, permits).await;
+                    self.take_in(popped, permits, known).await;
                     if all {
                         continue;
                     }
@@ -159,8 +145,16 @@ impl Fetcher {
         }
     }
 
-    /// Pops and leases messages, each with its lease.
-    async fn pop(&self, wanted: usize) -> RedisResult<Vec<(String, Vec<u8>)>> {
+    /// Pops and leases messages, each with its lease. What is said of the jobs whose messages were
+    /// claimed, which are the first to be popped, is asked in the same breath.
+    async fn pop(&self, wanted: usize) -> RedisResult<(Vec<(String, Vec<u8>)>, Known)> {
+        let claimed = self.waiters.messages();
+        let known = facts::known(&self.shared, &claimed);
+        let (popped, known) = tokio::join!(self.pop_messages(wanted), known);
+        Ok((popped?, known))
+    }
+
+    async fn pop_messages(&self, wanted: usize) -> RedisResult<Vec<(String, Vec<u8>)>> {
         let tags: Vec<String> = (0..wanted).map(|_| self.tag()).collect();
         let keys = self.shared.keys();
         let mut call = scripts::POP.key(keys.unacked());
@@ -182,7 +176,12 @@ impl Fetcher {
         )
     }
 
-    async fn take_in(&self, popped: Vec<(String, Vec<u8>)>, permits: Vec<OwnedSemaphorePermit>) {
+    async fn take_in(
+        &self,
+        popped: Vec<(String, Vec<u8>)>,
+        permits: Vec<OwnedSemaphorePermit>,
+        known: Known,
+    ) {
         let name = &self.shared.options.name;
         let mut tasks = Vec::with_capacity(popped.len());
         for ((lease, raw), permit) in popped.into_iter().zip(permits) {
@@ -208,7 +207,8 @@ impl Fetcher {
         if tasks.is_empty() {
             return;
         }
-        let facts = self.look_up(&tasks).await;
+        let looked_at = tasks.iter().map(|popped| &*popped.task);
+        let facts = facts::look_up(&self.shared, &looked_at.collect::<Vec<_>>(), &known).await;
         let mut suspects = Vec::new();
         let mut together: Option<(Vec<String>, Arc<Incoming>)> = None;
         for (popped, facts) in tasks.into_iter().zip(facts) {
@@ -231,60 +231,6 @@ impl Fetcher {
         for (suspect, takeovers) in suspects {
             self.run_alone(suspect, takeovers).await;
         }
-    }
-
-    /// Asks whether the tasks' jobs have ended already, and how often holders of those that come
-    /// again have died. Nothing is known of them if the worker stops meanwhile.
-    async fn look_up(&self, tasks: &[Popped]) -> Vec<Facts> {
-        let keys = self.shared.keys();
-        let mut facts = vec![Facts::default(); tasks.len()];
-        let mut by_server: BTreeMap<ServerId, Vec<usize>> = BTreeMap::new();
-        for (place, Popped { task, .. }) in tasks.iter().enumerate() {
-            let server = task.arguments.server;
-            by_server.entry(server).or_default().push(place);
-        }
-        let again = tasks.iter().enumerate();
-        let again = again.filter(|(_, Popped { task, .. })| task.redelivered);
-        let again: Vec<usize> = again.map(|(place, _)| place).collect();
-        let mut pipeline = redis::pipe();
-        for (&server, places) in &by_server {
-            pipeline.cmd("HMGET").arg(keys.open(server));
-            for &place in places {
-                pipeline.arg(tasks[place].task.arguments.job.to_string());
-            }
-        }
-        if !again.is_empty() {
-            pipeline.cmd("HMGET").arg(keys.takeovers());
-            for &place in &again {
-                pipeline.arg(&tasks[place].task.id);
-            }
-        }
-        let mut backoff = Backoff::redis();
-        let replies: Vec<Vec<Option<String>>> = loop {
-            match self.shared.link.pipeline(&pipeline).await {
-                Ok(replies) => break replies,
-                Err(_noted) => tokio::select! {
-                    () = backoff.wait() => {}
-                    () = self.shared.stop.cancelled() => return facts,
-                },
-            }
-        };
-        let mut replies = replies.into_iter();
-        for places in by_server.values() {
-            let marks = replies.next().unwrap_or_default();
-            for (&place, mark) in places.iter().zip(marks) {
-                let run = tasks[place].task.arguments.run;
-                facts[place].ended = mark.is_some_and(|mark| mark != keys::queued(run));
-            }
-        }
-        for (place, count) in again.into_iter().zip(replies.next().unwrap_or_default()) {
-            facts[place].takeovers = match count {
-                None => 0,
-                Some(count) if count == keys::ALONE => MAX_TAKEOVERS,
-                Some(count) => count.parse().unwrap_or(0),
-            };
-        }
-        facts
     }
 
     /// Another copy has ended the job, or its client has cancelled it.

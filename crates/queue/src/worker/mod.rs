@@ -21,6 +21,7 @@ mod begun;
 mod broker;
 mod control;
 mod describe;
+mod facts;
 mod fetch;
 mod finish;
 mod leases;

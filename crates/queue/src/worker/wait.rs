@@ -14,7 +14,7 @@ use crate::{
 use redis::{RedisResult, aio::MultiplexedConnection, cmd};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -49,6 +49,7 @@ pub(super) struct Waiters {
     each: Vec<Arc<Waiter>>,
     tasks: JoinSet<()>,
     claimed: Arc<Notify>,
+    messages: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 struct Waiter {
@@ -63,6 +64,7 @@ struct Waiter {
 impl Waiters {
     pub(super) fn start(shared: &Arc<Shared>) -> Self {
         let claimed = Arc::new(Notify::new());
+        let messages = Arc::default();
         let mut tasks = JoinSet::new();
         let waiters = sources(shared.keys(), &shared.options.name).map(|source| {
             let waiter = Arc::new(Waiter {
@@ -71,7 +73,12 @@ impl Waiters {
                 asked: Notify::new(),
                 connection: AtomicI64::new(0),
             });
-            tasks.spawn(Arc::clone(&waiter).run(Arc::clone(shared), Arc::clone(&claimed)));
+            let run = Arc::clone(&waiter).run(
+                Arc::clone(shared),
+                Arc::clone(&claimed),
+                Arc::clone(&messages),
+            );
+            tasks.spawn(run);
             waiter
         });
         Self {
@@ -79,6 +86,7 @@ impl Waiters {
             each: waiters.into(),
             tasks,
             claimed,
+            messages,
         }
     }
 
@@ -96,8 +104,14 @@ impl Waiters {
         self.claimed.notified().await;
     }
 
+    /// What has been claimed since the last time, or some of it: to be popped yet.
+    pub(super) fn messages(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut lock(&self.messages))
+    }
+
     /// Puts back what has been claimed.
     pub(super) async fn unclaim(&self) -> RedisResult<()> {
+        lock(&self.messages).clear();
         let moved = unclaim(&self.shared, &self.shared.options.name).await?;
         if moved > 0 {
             debug!("gave back {moved} messages that were claimed while the worker was full");
@@ -138,6 +152,10 @@ impl Waiters {
     }
 }
 
+fn lock(messages: &Mutex<Vec<Vec<u8>>>) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    messages.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Puts back what a worker has claimed; says how many messages that were.
 pub(super) async fn unclaim(shared: &Shared, worker: &str) -> RedisResult<usize> {
     let mut call = scripts::UNCLAIM.prepare_invoke();
@@ -148,7 +166,12 @@ pub(super) async fn unclaim(shared: &Shared, worker: &str) -> RedisResult<usize>
 }
 
 impl Waiter {
-    async fn run(self: Arc<Self>, shared: Arc<Shared>, claimed: Arc<Notify>) {
+    async fn run(
+        self: Arc<Self>,
+        shared: Arc<Shared>,
+        claimed: Arc<Notify>,
+        messages: Arc<Mutex<Vec<Vec<u8>>>>,
+    ) {
         let mut connection = None;
         let mut backoff = Backoff::redis();
         loop {
@@ -156,11 +179,12 @@ impl Waiter {
             self.asked.notified().await;
             loop {
                 match self.claim(&shared, &mut connection).await {
-                    Ok(true) => {
+                    Ok(Some(message)) => {
                         backoff.reset();
+                        lock(&messages).push(message);
                         break;
                     }
-                    Ok(false) => {}
+                    Ok(None) => {}
                     // The answer may be lost, but not the message: it is worth a look.
                     Err(error) => {
                         shared.link.failed(&error);
@@ -174,12 +198,12 @@ impl Waiter {
         }
     }
 
-    /// Waits for a message and claims it; `false` if none came.
+    /// Waits for a message and claims it; `None` if none came.
     async fn claim(
         &self,
         shared: &Shared,
         connection: &mut Option<MultiplexedConnection>,
-    ) -> RedisResult<bool> {
+    ) -> RedisResult<Option<Vec<u8>>> {
         let connection = if let Some(connection) = connection {
             connection
         } else {
@@ -193,14 +217,13 @@ impl Waiter {
             shared.link.script::<()>(&touch).await?;
             connection.insert(fresh)
         };
-        let message: Option<Vec<u8>> = cmd("BLMOVE")
+        cmd("BLMOVE")
             .arg(&self.source.list)
             .arg(&self.source.claim)
             .arg("RIGHT")
             .arg("LEFT")
             .arg(BLOCK.as_secs())
             .query_async(connection)
-            .await?;
-        Ok(message.is_some())
+            .await
     }
 }
