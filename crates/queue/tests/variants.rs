@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::{Redis, Worker, options, task, until};
+use common::{Redis, Worker, names, options, task, tasks, until};
 use imgsys_queue::{
-    Cancelled, OpenState, Producer, QueueError, ServerEvent, WorkerOptions,
+    Cancelled, OpenState, Producer, QueueError, ServerEvent, Task, WorkerOptions,
     events::{Entry, EventStream},
     keys::{self, Keys},
     listen,
@@ -232,6 +232,52 @@ async fn worker_that_may_not_be_seen_works_all_the_same() {
     // Once each; more of the same within a minute are counted in one entry.
     let denied: Vec<redis::Value> = cmd("ACL").arg("LOG").query(&mut admin).unwrap();
     assert_eq!(denied.len(), 2, "{denied:?}");
+}
+
+/// Ends that come together are one call of a script, which Redis refuses as a whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn end_that_is_refused_keeps_no_other_waiting() {
+    let rules = rules();
+    let fewer = rules.replace(
+        "~unacked* ~celery-task-meta-*",
+        "~unacked* ~celery-task-meta-*[0-7]",
+    );
+    assert_ne!(fewer, rules);
+    let (redis, url) = with_users(&fewer);
+    let mut admin = connect(&url("admin", "root"));
+    let tasks = tasks(ServerId::generate(), "x", 64);
+    let producer = Producer::new(&url("imgsys-server", "hunter2")).unwrap();
+    producer.dispatch(&tasks).await.unwrap();
+    let allowed = |task: &&Task| {
+        !task
+            .job
+            .id
+            .to_string()
+            .ends_with(|c| matches!(c, '8'..='f'))
+    };
+    let allowed = tasks.iter().filter(allowed).count();
+    assert!(
+        allowed > 0 && allowed < 64,
+        "chance has it otherwise once in 2^63"
+    );
+    let options = WorkerOptions {
+        prefetch: 64,
+        ..options(&url("imgsys-worker", "hunter2"), "one@test")
+    };
+    let worker = Worker::start(options);
+    let ended = |admin: &mut Connection| {
+        let length: usize = admin.xlen(names().events()).unwrap();
+        length - tasks.len()
+    };
+    until("those that may end have ended", || {
+        ended(&mut admin) == allowed
+    });
+    assert_eq!(worker.seen(), 64);
+    assert_eq!(ended(&mut admin), allowed);
+    // What has not ended is held, and will be another worker's.
+    let held: usize = admin.hlen(names().unacked()).unwrap();
+    assert_eq!(held, 64 - allowed);
+    drop((worker, redis));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,13 +23,16 @@ for i = 1, n do
     marks[#marks + 1] = entry
     events[#events + 1] = ARGV[at + 2]
   end
-  if ARGV[at + 3] ~= '' and (state == ARGV[at] or state == '') then
-    redis.call('SETEX', KEYS[5 + i], ARGV[2], ARGV[at + 3])
-    redis.call('PUBLISH', KEYS[5 + i], ARGV[at + 3])
-  end
 end
 if #marks > 0 then
   redis.call('HSET', KEYS[1], unpack(marks))
   redis.call('PUBLISH', ARGV[1], table.concat(events, '\n'))
+end
+for i = 1, n do
+  local at = rest + 4 * (i - 1)
+  if ARGV[at + 3] ~= '' and (states[i] == ARGV[at] or states[i] == '') then
+    redis.call('SETEX', KEYS[5 + i], ARGV[2], ARGV[at + 3])
+    redis.call('PUBLISH', KEYS[5 + i], ARGV[at + 3])
+  end
 end
 return states

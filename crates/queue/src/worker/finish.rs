@@ -21,13 +21,18 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tracing::{error, warn};
 
 /// How many ends are sent at once.
 const BATCH: usize = 256;
 /// How many of them are one call of a script, so that Redis is never busy with one for long.
 const TOGETHER: usize = 64;
+/// How long an end waits for others to go with it, while the worker has enough to do besides.
+const GATHER: Duration = Duration::from_millis(4);
 /// How many dead letters are kept; the oldest go first.
 const MAX_DEAD: usize = 10_000;
 /// How many bytes of a message that is too long are kept with its dead letter.
@@ -47,6 +52,8 @@ pub(super) struct Finish {
     /// The ids of tasks that will not be run, with their Celery results.
     failed: Vec<(String, String)>,
     done: Option<oneshot::Sender<()>>,
+    /// Redis has refused a call that it was part of.
+    refused: bool,
 }
 
 #[derive(Debug)]
@@ -68,6 +75,7 @@ impl Finish {
             sent: Vec::new(),
             failed: Vec::new(),
             done: None,
+            refused: false,
         }
     }
 
@@ -186,9 +194,11 @@ impl Finish {
         Ok(())
     }
 
-    /// The job that it ends, if nothing else is to be done about it.
+    /// The job that it ends, if nothing else is to be done about it. What was refused goes by itself from
+    /// then on, so that no other has to wait with it.
     fn ordinary(&self) -> Option<&Job> {
-        let alone = self.dead.is_none() && self.sent.is_empty() && self.failed.is_empty();
+        let alone =
+            !self.refused && self.dead.is_none() && self.sent.is_empty() && self.failed.is_empty();
         let event = self.event.as_ref()?;
         (alone && self.tags.len() == 1).then_some(&event.record.job)
     }
@@ -265,7 +275,12 @@ fn dead_letter(reason: &str, detail: &str, raw: &[u8]) -> String {
 }
 
 /// Sends ends to Redis until nobody can bring any more.
-pub(super) async fn finisher(link: Link, keep: Keep, mut ends: mpsc::UnboundedReceiver<Finish>) {
+pub(super) async fn finisher(
+    link: Link,
+    keep: Keep,
+    mut ends: mpsc::UnboundedReceiver<Finish>,
+    is_busy: impl Fn() -> bool,
+) {
     let mut batch = Vec::new();
     let mut backoff = Backoff::redis();
     loop {
@@ -274,6 +289,7 @@ pub(super) async fn finisher(link: Link, keep: Keep, mut ends: mpsc::UnboundedRe
                 return;
             }
             backoff.reset();
+            gather(&mut ends, &mut batch, &is_busy).await;
         } else {
             backoff.wait().await;
             while batch.len() < BATCH
@@ -284,6 +300,24 @@ pub(super) async fn finisher(link: Link, keep: Keep, mut ends: mpsc::UnboundedRe
         }
         send(&link, keep, &mut batch).await;
     }
+}
+
+/// Waits a little for more ends, as long as the worker has other tasks to go on with: each call of
+/// Redis costs the same for one end as for many, and nobody is kept from working by it.
+async fn gather(
+    ends: &mut mpsc::UnboundedReceiver<Finish>,
+    batch: &mut Vec<Finish>,
+    is_busy: impl Fn() -> bool,
+) {
+    let gathered = async {
+        while batch.len() < TOGETHER && is_busy() {
+            if ends.recv_many(batch, BATCH).await == 0 {
+                return;
+            }
+        }
+    };
+    // What has come is in the batch, whenever this ends.
+    let _ = timeout(GATHER, gathered).await;
 }
 
 /// Sends the batch; what is not done stays in it.
@@ -319,7 +353,10 @@ async fn send(link: &Link, keep: Keep, batch: &mut Vec<Finish>) {
             }
             Err(error) => {
                 link.failed(&error);
-                batch.extend(ends);
+                batch.extend(ends.into_iter().map(|mut end| {
+                    end.refused = true;
+                    end
+                }));
             }
         }
     }

@@ -24,6 +24,8 @@ struct Table {
     by_task: HashMap<String, String>,
     /// How many are aside.
     aside: usize,
+    /// How many run.
+    running: usize,
 }
 
 #[derive(Debug)]
@@ -168,6 +170,7 @@ impl Leases {
             }
             held.stage = Stage::Running;
             held.begun = Begun::of(events, &held.task.id);
+            table.running += 1;
             Some(Started {
                 begun: held.begun.clone(),
                 task: Arc::clone(&held.task),
@@ -187,7 +190,8 @@ impl Leases {
             match held.stage {
                 Stage::Ending => return None,
                 Stage::Aside => table.aside -= 1,
-                Stage::Waiting | Stage::Running => {}
+                Stage::Waiting => {}
+                Stage::Running => table.running -= 1,
             }
             held.stage = Stage::Ending;
             Some(Released {
@@ -290,6 +294,11 @@ impl Leases {
         table.by_lease.values().filter(running).count()
     }
 
+    /// How many tasks run, or wait for a thread of the analyzer.
+    pub(super) fn running(&self) -> usize {
+        self.lock().running
+    }
+
     /// All delivery tags that are held.
     pub(super) fn tags(&self) -> Vec<String> {
         let table = self.lock();
@@ -320,8 +329,10 @@ impl Table {
     fn remove(&mut self, lease: &str) -> Option<Held> {
         let held = self.by_lease.remove(lease)?;
         self.by_task.remove(&held.task.id);
-        if held.stage == Stage::Aside {
-            self.aside -= 1;
+        match held.stage {
+            Stage::Aside => self.aside -= 1,
+            Stage::Running => self.running -= 1,
+            Stage::Waiting | Stage::Ending => {}
         }
         Some(held)
     }

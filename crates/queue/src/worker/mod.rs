@@ -78,9 +78,9 @@ pub struct AnalyzeTask {
     pub run: u32,
     /// Where the image is.
     pub image_url: String,
-    /// How many times a worker has taken it up, this time included.
     /// That of the image's bytes, if the server says it.
     pub checksum: Option<Checksum>,
+    /// How many times a worker has taken it up, this time included.
     pub attempt: u32,
     /// Whether it runs alone in this worker, because workers have died with it.
     pub alone: bool,
@@ -231,9 +231,14 @@ pub async fn work(
     let _end = end.clone().drop_guard();
     let tending = tokio::spawn(tend::tend(Arc::clone(&shared), end.clone()));
     let keep = Keep::new(shared.options.result_expires);
+    let is_busy = {
+        let shared = Arc::clone(&shared);
+        // Twice as many as it has threads: none of them runs out of work soon.
+        move || shared.leases.running() >= 2 * shared.analyzer.threads()
+    };
     let finishing = tokio::spawn(
         end.clone()
-            .run_until_cancelled_owned(finish::finisher(link, keep, ends)),
+            .run_until_cancelled_owned(finish::finisher(link, keep, ends, is_busy)),
     );
     let seen = tokio::spawn(be_seen(Arc::clone(&shared), end.clone()));
     let drained = app::run(&shared, ready).await;
