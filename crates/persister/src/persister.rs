@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// How long a read waits for the first event: the longest that the end has to wait for.
 const BLOCK: Duration = Duration::from_millis(500);
 /// How many events at once, in a batch of a thousand, count as many: then commits are made fewer.
-const MANY: usize = 100;
+const MANY: usize = 40;
 /// How many times longer a transaction waits for more events when many come: a commit costs about the
 /// same for a few as for a thousand.
 const LONGER: u32 = 4;

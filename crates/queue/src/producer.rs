@@ -1,6 +1,10 @@
 //! What a server does with the queue: sends tasks, and asks and tells what became of its jobs.
 
+mod depth;
 mod forget;
+mod tell;
+
+pub use depth::Depth;
 
 use crate::{
     QueueError, Task,
@@ -60,38 +64,6 @@ pub enum Cancelled {
     NotOpen,
 }
 
-/// How much lies in Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Depth {
-    /// Tasks that wait for a worker, of all servers.
-    pub waiting: u64,
-    /// Messages that workers hold, of all queues in this database.
-    pub held: u64,
-    /// Tasks that were taken over from dead workers and have not ended.
-    pub taken_over: u64,
-    /// Dead letters.
-    pub dead: u64,
-    /// Jobs of the server that was asked for which are not in the database yet.
-    pub open: u64,
-    /// Bytes of memory that Redis uses.
-    pub used_memory: u64,
-    /// Bytes of memory that Redis may use; 0 if there is no limit.
-    pub max_memory: u64,
-}
-
-impl Depth {
-    /// How much of its memory Redis uses: 0 to 1, and 0 if there is no limit.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss)]
-    pub fn memory_load(&self) -> f64 {
-        if self.max_memory == 0 {
-            0.0
-        } else {
-            self.used_memory as f64 / self.max_memory as f64
-        }
-    }
-}
-
 impl Producer {
     /// A producer for the Redis at this URL, which need not be up. Needs a Tokio runtime.
     pub fn new(url: &str) -> Result<Self, QueueError> {
@@ -119,6 +91,16 @@ impl Producer {
     /// Sends tasks: for each the event `accepted`, the mark in `open`, and the message.
     /// A job that is open already is left as it is, unless that is of an earlier run.
     pub async fn dispatch(&self, tasks: &[Task]) -> Result<(), QueueError> {
+        self.send(tasks, true).await
+    }
+
+    /// The same without the events, which [`Producer::tell_accepted`] makes for those jobs that have
+    /// not ended soon: the event of their end tells the same and more.
+    pub async fn dispatch_untold(&self, tasks: &[Task]) -> Result<(), QueueError> {
+        self.send(tasks, false).await
+    }
+
+    async fn send(&self, tasks: &[Task], told: bool) -> Result<(), QueueError> {
         for (server, tasks) in by_server(tasks, |task| task.job.server) {
             for chunk in tasks.chunks(CHUNK) {
                 let earlier = self.earlier_marks(server, chunk).await?;
@@ -126,14 +108,15 @@ impl Producer {
                 call.key(self.keys().events()).key(self.keys().open(server));
                 self.lists(&mut call);
                 for task in chunk {
-                    let accepted = JobRecord {
-                        job: task.job.clone(),
-                        result: None,
+                    let event = if told {
+                        tell::accepted(&task.job)?
+                    } else {
+                        String::new()
                     };
                     call.arg(task.job.id.to_string())
                         .arg(keys::queued(task.run))
                         .arg(earlier.get(&task.job.id).map_or("", String::as_str))
-                        .arg(events::to_json(&accepted)?)
+                        .arg(event)
                         .arg(list_number(task.job.priority))
                         .arg(task.message()?);
                 }
@@ -320,48 +303,6 @@ impl Producer {
         Ok(match states.into_iter().next() {
             Some(OpenState::Ended(ended)) => Cancelled::AlreadyEnded(ended),
             _ => Cancelled::NotOpen,
-        })
-    }
-
-    /// How much lies in Redis, and how many jobs of this server are open.
-    pub async fn depth(&self, server: ServerId) -> Result<Depth, QueueError> {
-        let mut pipeline = redis::pipe();
-        for list in self.keys().queue_lists() {
-            pipeline.cmd("LLEN").arg(list);
-        }
-        pipeline.cmd("HLEN").arg(self.keys().unacked());
-        pipeline.cmd("HLEN").arg(self.keys().takeovers());
-        pipeline.cmd("LLEN").arg(self.keys().dead());
-        pipeline.cmd("HLEN").arg(self.keys().open(server));
-        pipeline.cmd("INFO").arg("memory");
-        let (a, b, c, d, held, taken_over, dead, open, info): (
-            u64,
-            u64,
-            u64,
-            u64,
-            u64,
-            u64,
-            u64,
-            u64,
-            String,
-        ) = self
-            .link
-            .pipeline(&pipeline)
-            .await
-            .map_err(QueueError::unavailable("tell how much it holds"))?;
-        let number = |name: &str| {
-            let line = info.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|value| value.trim().parse().ok())
-                .unwrap_or(0)
-        };
-        Ok(Depth {
-            waiting: a + b + c + d,
-            held,
-            taken_over,
-            dead,
-            open,
-            used_memory: number("used_memory:"),
-            max_memory: number("maxmemory:"),
         })
     }
 

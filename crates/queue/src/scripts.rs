@@ -22,6 +22,7 @@ macro_rules! scripts {
 
 scripts! {
     DISPATCH = "dispatch.lua",
+    TELL = "tell.lua",
     REQUEUE = "requeue.lua",
     REVIVE = "revive.lua",
     ANNOUNCE = "announce.lua",
@@ -50,6 +51,7 @@ mod tests {
             include_str!("lua/give_back.lua"),
             include_str!("lua/renew.lua"),
             include_str!("lua/dispatch.lua"),
+            include_str!("lua/tell.lua"),
             include_str!("lua/keep.lua"),
         ] {
             assert!(docs.contains(script), "docs/queue.md lacks:\n{script}");

@@ -4,9 +4,9 @@ mod common;
 
 use common::{Redis, Worker, dispatch, names, options, reason, task, tasks, until};
 use imgsys_queue::{
-    Cancelled, OpenState, Persisted, Producer, ServerEvent, events::EventStream, listen,
+    Cancelled, OpenState, Persisted, Producer, ServerEvent, Task, events::EventStream, listen,
 };
-use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult, ServerId, Timestamp};
+use imgsys_types::{Failure, FailureReason, JobId, JobRecord, JobResult, Run, ServerId, Timestamp};
 use redis::Commands;
 use serde_json::Value;
 use std::time::Duration;
@@ -134,6 +134,35 @@ async fn cancel_ends_a_job_unless_it_has_ended() {
 
     let unknown = task(server, "x");
     assert_eq!(cancel(&unknown).await, Cancelled::NotOpen);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn job_that_ends_before_it_is_told_of_needs_no_event() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let [ends, waits] = ["x", "y"].map(|image| task(server, image));
+    let producer = Producer::new(&redis.url()).unwrap();
+    producer
+        .dispatch_untold(&[ends.clone(), waits.clone()])
+        .await
+        .unwrap();
+    assert!(redis.events().is_empty());
+    producer.cancel(&cancelled(&ends)).await.unwrap();
+    let run = |task: &Task| Run::submission(task.job.clone());
+    let runs = [run(&ends), run(&waits)];
+    producer.tell_accepted(&runs).await.unwrap();
+    let events = redis.events();
+    let told: Vec<_> = events
+        .iter()
+        .map(|(kind, record)| (kind.as_str(), record.job.id))
+        .collect();
+    assert_eq!(told, [("failed", ends.job.id), ("accepted", waits.job.id)]);
+    assert_eq!(events[1].1.job, waits.job);
+    // An earlier run that has ended since is not told of either.
+    let later = next_run(&waits, "z");
+    producer.dispatch_untold(&[later]).await.unwrap();
+    producer.tell_accepted(&runs[1..]).await.unwrap();
+    assert_eq!(redis.events().len(), 2);
 }
 
 /// The next run of a job, accepted now.

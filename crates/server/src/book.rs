@@ -8,6 +8,8 @@
 //!    └─ unsure ◄┘   may have been sent, or done, before: Redis and the database decide
 //! ```
 
+mod untold;
+
 use crate::{
     outbox::Outbox,
     recent::{Ended, Recent},
@@ -31,6 +33,8 @@ pub(crate) struct Sent {
     /// Whether Redis has confirmed it: until then nobody may decide about it.
     pub(crate) confirmed: bool,
     pub(crate) since: Instant,
+    /// Whether the event of its acceptance has been made.
+    told: bool,
     /// When it is put on the queue once more.
     pub(crate) overdue_at: Instant,
     /// How long that was from the last time.
@@ -261,13 +265,19 @@ impl Book {
     }
 
     /// Notes that a job is in Redis, or about to be.
-    pub(crate) fn note_sent(&mut self, run: Box<Run>, confirmed: bool, patience: Duration) {
+    pub(crate) fn note_sent(
+        &mut self,
+        run: Box<Run>,
+        (confirmed, told): (bool, bool),
+        patience: Duration,
+    ) {
         self.settle(run.job.id);
         let since = Instant::now();
         self.sent.entry(run.job.id).or_insert(Sent {
             run,
             confirmed,
             since,
+            told,
             overdue_at: since + patience,
             patience,
         });

@@ -15,6 +15,13 @@ use tracing::{error, info, warn};
 
 /// Jobs sent to Redis in one transaction.
 const BATCH: usize = 256;
+/// While so many jobs are under way, those that wait gather for a while between batches, for a batch
+/// costs Redis and all who hear of it much the same with one job as with ten.
+const PLENTY: usize = 64;
+/// And what has not ended this long after it was sent is told of: the history shows it from then on.
+const TELL_AFTER: Duration = Duration::from_millis(500);
+/// How long they gather.
+const GATHER: Duration = Duration::from_millis(4);
 /// The share of Redis' memory limit beyond which nothing more is sent.
 const MEMORY_LOAD: f64 = 0.7;
 /// How often Redis is asked how full it is, while there is something to send.
@@ -31,9 +38,35 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
+/// Tells of jobs that were sent without the event of their acceptance and have not ended soon after, until
+/// `shutdown`.
+pub(crate) async fn tell(shared: Arc<Shared>, shutdown: CancellationToken) {
+    shutdown.run_until_cancelled(tell_forever(&shared)).await;
+}
+
+async fn tell_forever(shared: &Shared) {
+    loop {
+        shared.untold.notified().await;
+        loop {
+            tokio::time::sleep(TELL_AFTER).await;
+            let (due, mut more) = shared.book().untold(TELL_AFTER);
+            // Redis' outages are told by who sends.
+            if shared.producer.tell_accepted(&due).await.is_err() {
+                shared.book().not_told(&due);
+                more = true;
+            }
+            if !more {
+                break;
+            }
+        }
+    }
+}
+
 struct Dispatcher {
     shared: Arc<Shared>,
     memory_checked: Option<Instant>,
+    /// When the last batch was sent.
+    sent_at: Option<Instant>,
     is_full: bool,
     /// The pause after the last attempt, if it failed.
     pause: Option<Duration>,
@@ -44,6 +77,7 @@ impl Dispatcher {
         Self {
             shared,
             memory_checked: None,
+            sent_at: None,
             is_full: false,
             pause: None,
         }
@@ -54,11 +88,22 @@ impl Dispatcher {
             while self.shared.book().has_turns() {
                 if self.is_memory_short().await {
                     tokio::time::sleep(MEMORY_CHECK).await;
-                } else if !self.send_batch().await {
+                    continue;
+                }
+                self.gather().await;
+                if !self.send_batch().await {
                     break;
                 }
             }
             self.shared.dispatch.notified().await;
+        }
+    }
+
+    async fn gather(&self) {
+        let gathered = self.sent_at.map_or(GATHER, |at| at.elapsed());
+        let rest = GATHER.saturating_sub(gathered);
+        if !rest.is_zero() && self.shared.book().sent_len() >= PLENTY {
+            tokio::time::sleep(rest).await;
         }
     }
 
@@ -70,6 +115,9 @@ impl Dispatcher {
         if turns.is_empty() {
             return false;
         }
+        self.sent_at = Some(Instant::now());
+        // What ends soon is told of by its end.
+        let told = shared.book().sent_len() < PLENTY;
         let runs = self.runs(turns);
         let tasks: Vec<Task> = runs.iter().map(|run| shared.task(run)).collect();
         let ids: Vec<JobId> = runs.iter().map(|run| run.job.id).collect();
@@ -77,11 +125,19 @@ impl Dispatcher {
             // Before Redis has them: a worker may be done before Redis' answer is here.
             let mut book = shared.book();
             for run in runs {
-                book.note_sent(Box::new(run), false, shared.config.server.overdue);
+                book.note_sent(Box::new(run), (false, told), shared.config.server.overdue);
             }
         }
-        match shared.producer.dispatch(&tasks).await {
+        let sent = if told {
+            shared.producer.dispatch(&tasks).await
+        } else {
+            shared.producer.dispatch_untold(&tasks).await
+        };
+        match sent {
             Ok(()) => {
+                if !told {
+                    shared.untold.notify_one();
+                }
                 if self.pause.take().is_some() {
                     info!("Redis takes jobs again");
                 }

@@ -102,6 +102,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Exit
     );
     parts.spawn(deliver::run(Arc::clone(&shared), events, behind.clone()));
     parts.spawn(dispatch::run(Arc::clone(&shared), behind.clone()));
+    parts.spawn(dispatch::tell(Arc::clone(&shared), behind.clone()));
     parts.spawn(reconcile::run(Arc::clone(&shared), behind.clone()));
     parts.spawn({
         let (shared, behind) = (Arc::clone(&shared), behind.clone());

@@ -171,7 +171,9 @@ impl Shared {
             overdue.push(self.task(&spooled.run));
         }
         let patience = self.config.server.overdue;
-        book.note_sent(Box::new(spooled.run), true, patience);
+        // Whether it was told of before it was sent, or the server ended first, nobody knows any more.
+        book.note_sent(Box::new(spooled.run), (true, false), patience);
+        self.untold.notify_one();
         Ok(())
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) dispatch: Notify,
     /// There are jobs about which Redis and the database must be asked.
     pub(crate) reconcile: Notify,
+    /// There are jobs in Redis without the event of their acceptance.
+    pub(crate) untold: Notify,
     pub(crate) connections: AtomicUsize,
     pub(crate) small_images: Arc<Semaphore>,
     /// Held while later runs are accepted: what the database says of a job's newest run must hold
@@ -73,6 +75,7 @@ impl Shared {
             image_url,
             dispatch: Notify::new(),
             reconcile: Notify::new(),
+            untold: Notify::new(),
             connections: AtomicUsize::new(0),
             small_images: Arc::new(Semaphore::new(SMALL_IMAGES_KIB)),
             reanalyses: tokio::sync::Mutex::default(),
@@ -106,10 +109,10 @@ impl Shared {
             },
             run: run.number,
             accepted_at: run.accepted_at,
+            checksum: run.checksum,
         }
     }
 }
-            checksum: run.checksum,
 
 /// A refusal that is about no job.
 pub(crate) fn refuse(req: u64, code: ErrorCode, text: impl Into<String>) -> Rejected {
