@@ -15,12 +15,18 @@ use std::{
     mem,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::sync::Notify;
 use tracing::error;
 
 /// Bytes that may wait on a connection before its requests are held back.
 pub(crate) const HIGH_WATER: usize = 256 << 10;
+
+/// A client that waits for so many ends gets them in groups.
+const MANY: usize = 8;
+/// How long a group gathers.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// A piece of what has to be written.
 #[derive(Debug)]
@@ -203,8 +209,13 @@ impl Outbox {
                 }
             }
             self.news.notified().await;
-            // Those that are about to add something more go first: then one write serves all of it.
-            tokio::task::yield_now().await;
+            // Then one write serves all that gathers meanwhile, and one reading of the client's.
+            if self.owed() >= MANY {
+                tokio::time::sleep(GATHER).await;
+            } else {
+                // Those that are about to add something more go first.
+                tokio::task::yield_now().await;
+            }
         }
     }
 }
