@@ -2,7 +2,7 @@
 
 use crate::{Config, ConfigError, Program, Secrets, load::Wish, logging};
 use sd_notify::NotifyState;
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, num::NonZero, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -30,6 +30,9 @@ impl From<anyhow::Error> for Exit {
 
 /// Parses, starts logging and a runtime, runs `program` until it ends, and gives the exit code.
 /// An error is one line on standard error.
+///
+/// Of `threads`, 1 is the calling one; 0 is a thread for each two cores: the others are for the threads that
+/// write and hash, and each thread of a runtime wakes the next when it has more to do than one thing.
 pub fn run<P: Program, F>(
     threads: usize,
     program: impl FnOnce(P, Config, CancellationToken) -> F,
@@ -106,8 +109,10 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     } else {
         tokio::runtime::Builder::new_multi_thread()
     };
-    if threads > 1 {
-        builder.worker_threads(threads);
+    if threads != 1 {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = if threads == 0 { cores / 2 } else { threads };
+        builder.worker_threads(threads.max(1));
     }
     builder.enable_all().build()
 }
