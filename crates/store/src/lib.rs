@@ -118,7 +118,7 @@ pub use upload::Upload;
 
 /// The largest image that is held in memory until it is accepted, in bytes. Larger ones go
 /// through a file of their own.
-pub const SMALL_IMAGE: usize = 64 << 10;
+pub const SMALL_IMAGE: usize = 128 << 10;
 
 /// What an accepted image survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
