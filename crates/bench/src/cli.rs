@@ -10,6 +10,7 @@ use crate::{
     report::{Report, markdown},
     scale::Scale,
     stats::float,
+    warm::{self, Warm},
     wire::Wire,
 };
 use anyhow::bail;
@@ -61,6 +62,10 @@ struct Run {
     /// Seconds of each load [default: 6; quick: 2]
     #[arg(long)]
     seconds: Option<u64>,
+    /// Leave free memory as it is, rather than fill the kernel's cache first, as on a machine that has
+    /// been up for a while; so does --quick
+    #[arg(long)]
+    cold: bool,
     /// The program that starts the peer
     #[arg(long)]
     peer: Option<PathBuf>,
@@ -126,13 +131,19 @@ impl Run {
             time: Duration::from_secs(self.seconds.unwrap_or(seconds).max(1)),
             peer: self.peer.clone(),
         };
+        let warm = self.warm()?;
         let mut report = Report::default();
         if !self.groups.is_empty() {
             report = Report::earlier(&self.report);
         }
         report.machine = format!(
-            "{}; loads of {} s, medians of {}.",
+            "{}{}; loads of {} s, medians of {}.",
             machine::describe(),
+            if warm.is_some() {
+                "; memory in use before"
+            } else {
+                ""
+            },
             options.time.as_secs(),
             options.repetitions
         );
@@ -165,6 +176,7 @@ impl Run {
             say(format!("left out, for time is up: {}", late.join(", ")));
         }
         bench.stop();
+        drop(warm);
         say(format!(
             "measured in {:.0} s",
             begun.elapsed().as_secs_f64()
@@ -175,6 +187,15 @@ impl Run {
             return Ok(());
         }
         bail!("not measured: {}", failed.join(", "));
+    }
+
+    fn warm(&self) -> anyhow::Result<Option<Warm>> {
+        if self.cold || self.quick {
+            return Ok(None);
+        }
+        let warm = warm::memory()?;
+        say(format!("filled {} MB of memory", warm.bytes / 1_000_000));
+        Ok(Some(warm))
     }
 
     fn chosen(&self) -> anyhow::Result<Vec<&'static Group>> {

@@ -10,6 +10,7 @@
 //! | `wire` | the two protocols, as cheap as can be |
 //! | `image` | images that are unlike in their last bytes only |
 //! | `processes` | processor time and memory, from /proc |
+//! | `warm` | memory that was in use before |
 //! | `limits` | what the machine can do, one thing at a time |
 //! | `redis` | as much of Redis' protocol as that needs |
 //! | `stats` | medians and percentiles |
@@ -38,6 +39,7 @@ mod report;
 mod scale;
 mod stats;
 mod system;
+mod warm;
 mod wire;
 
 pub use cli::{Cli, run};
