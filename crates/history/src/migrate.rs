@@ -27,6 +27,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0006_filters",
         include_str!("../../../sql/0006_filters.sql"),
     ),
+    (
+        "0007_confidence",
+        include_str!("../../../sql/0007_confidence.sql"),
+    ),
 ];
 
 /// The key of the advisory lock under which migrations run: "imgsys" in ASCII.
