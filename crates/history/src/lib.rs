@@ -12,6 +12,7 @@
 //! | `query` | the SQL of a page: only the conditions that are set, so that an index fits |
 //! | `rare` | the SQL for filters that few jobs among many pass |
 //! | `similar` | the SQL that finds images that look alike, by index |
+//! | `way` | by which of its conditions the jobs that pass a filter are found |
 //! | `value` | Rust values as PostgreSQL can hold them, and back |
 //!
 //! The persister blocks (crate `postgres`), the server does not (crate `tokio-postgres`); the
@@ -28,6 +29,7 @@ mod rare;
 pub mod read;
 mod similar;
 mod value;
+mod way;
 pub mod write;
 
 pub use address::AddressError;

@@ -1,10 +1,11 @@
 //! The SQL of a page of the history: only the conditions that are set, so that an index fits.
 
 use crate::{
-    rare::{Part, Way},
+    rare::Part,
     value::{COLUMNS, text, time},
+    way::Way,
 };
-use imgsys_types::{Cursor, HistoryFilter, JobState, Whose};
+use imgsys_types::{Cursor, HistoryFilter, Owner, Whose};
 use postgres_types::{ToSql, Type};
 
 /// A value and its type, as a statement takes them.
@@ -27,58 +28,17 @@ pub(crate) struct Query {
 
 impl Query {
     /// The page of the history with up to `limit` jobs after the place `after`. That of all owners
-    /// is made of a page of each, for which there are indexes.
+    /// is made of a page of each, for which there are indexes. [`Way::Near`] finds the page only if
+    /// it is a full one.
     pub(crate) fn page(
-        whose: &Whose,
-        filter: &HistoryFilter,
-        after: Option<Cursor>,
-        limit: u32,
-    ) -> Self {
-        Self::new(whose, filter, after, limit, way(filter))
-    }
-
-    /// A quicker statement for the same, for filters that most jobs may pass, or few. What it finds is
-    /// the page only if it is a full one. `None` if there is no quicker one.
-    pub(crate) fn near(
-        whose: &Whose,
-        filter: &HistoryFilter,
-        after: Option<Cursor>,
-        limit: u32,
-    ) -> Option<Self> {
-        // Of all owners, the jobs that are near a place are not found by an index.
-        let one = matches!(whose, Whose::One(_)) && way(filter) == Way::Spans;
-        one.then(|| Self::new(whose, filter, after, limit, Way::Near))
-    }
-
-    fn new(
         whose: &Whose,
         filter: &HistoryFilter,
         after: Option<Cursor>,
         limit: u32,
         way: Way,
     ) -> Self {
-        let mut query = Self {
-            sql: String::new(),
-            values: Vec::new(),
-        };
-        let owner = match whose {
-            Whose::One(owner) => query.value(owner.as_str().to_owned(), Type::TEXT),
-            Whose::All => "owner_name".into(),
-        };
-        let (time, since, below) = query.time(filter, after);
-        let analyzers = query.analyzers(filter);
-        let rest = query.rest(filter) + &analyzers;
-        let limit = query.value(i64::from(limit), Type::INT8);
-        let part = Part {
-            owner: &owner,
-            time: &time,
-            since: &since,
-            below: &below,
-            rest: &rest,
-            analyzers: &analyzers,
-            limit: &limit,
-        }
-        .sql(way);
+        let (mut query, parts) = Self::parts(whose, filter, after, limit);
+        let part = parts.part(way).sql(way);
         let (owners, jobs) = match whose {
             Whose::One(_) => ("", part),
             Whose::All => (
@@ -86,7 +46,8 @@ impl Query {
                 format!(
                     "SELECT of_one.* FROM owners, LATERAL ({part}) of_one
                      WHERE owner_name IS NOT NULL
-                     ORDER BY submitted_at DESC, id DESC LIMIT {limit}"
+                     ORDER BY submitted_at DESC, id DESC LIMIT {}",
+                    parts.limit
                 ),
             ),
         };
@@ -96,6 +57,50 @@ impl Query {
              ORDER BY j.submitted_at DESC, j.id DESC"
         );
         query
+    }
+
+    /// How many of the jobs next after the place pass, and how many meet the conditions by which each
+    /// of these ways goes.
+    pub(crate) fn sample(
+        owner: &Owner,
+        filter: &HistoryFilter,
+        after: Option<Cursor>,
+        ways: &[Way],
+    ) -> Self {
+        let (mut query, parts) = Self::parts(&owner.clone().into(), filter, after, 0);
+        let each: Vec<&str> = ways.iter().map(|way| parts.by(*way)).collect();
+        query.sql = parts.part(Way::Near).sample(&each);
+        query
+    }
+
+    /// The conditions, with their values in a statement that is not written yet.
+    fn parts(
+        whose: &Whose,
+        filter: &HistoryFilter,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> (Self, Parts) {
+        let mut query = Self {
+            sql: String::new(),
+            values: Vec::new(),
+        };
+        let owner = match whose {
+            Whose::One(owner) => query.value(owner.as_str().to_owned(), Type::TEXT),
+            Whose::All => "owner_name".into(),
+        };
+        let (time, since, below) = query.time(filter, after);
+        let parts = Parts {
+            owner,
+            time,
+            since,
+            below,
+            label_and_state: query.label_and_state(filter),
+            confidence: query.confidence(filter),
+            name: query.name(filter),
+            analyzers: query.analyzers(filter),
+            limit: query.value(i64::from(limit), Type::INT8),
+        };
+        (query, parts)
     }
 
     /// The conditions on the time, the lower end among them, and a time that all that meet them are before.
@@ -146,21 +151,10 @@ impl Query {
         conditions
     }
 
-    /// The other conditions.
-    fn rest(&mut self, filter: &HistoryFilter) -> String {
-        let HistoryFilter {
-            since: _,
-            until: _,
-            label,
-            min_confidence,
-            state,
-            name,
-            analyzer: _,
-            except_version: _,
-            except_model: _,
-        } = filter;
+    /// The conditions on the label and the state.
+    fn label_and_state(&mut self, filter: &HistoryFilter) -> String {
         let mut conditions = String::new();
-        if let Some(label) = label {
+        if let Some(label) = &filter.label {
             let label = self.value(text(label).into_owned(), Type::TEXT);
             // The first condition is the index's, see sql/.
             and(
@@ -169,17 +163,36 @@ impl Query {
             );
             and(&mut conditions, &format!("label = {label}"));
         }
-        if let Some(least) = min_confidence {
-            let least = self.value(*least, Type::FLOAT8);
-            and(&mut conditions, &format!("confidence >= {least}"));
-        }
-        if let Some(state) = state {
+        if let Some(state) = filter.state {
             // Spelt out, for only so can PostgreSQL see that a partial index holds all of them.
             and(&mut conditions, &format!("state = '{state}'"));
         }
-        if let Some(prefix) = name.as_ref().filter(|prefix| !prefix.is_empty()) {
-            let pattern = self.value(prefix_pattern(&text(prefix)), Type::TEXT);
-            and(&mut conditions, &format!("name LIKE {pattern}"));
+        conditions
+    }
+
+    /// The condition on the confidence.
+    fn confidence(&mut self, filter: &HistoryFilter) -> String {
+        let mut condition = String::new();
+        if let Some(least) = filter.min_confidence {
+            let least = self.value(least, Type::FLOAT8);
+            and(&mut condition, &format!("confidence >= {least}"));
+        }
+        condition
+    }
+
+    /// The conditions on the name.
+    fn name(&mut self, filter: &HistoryFilter) -> String {
+        let mut conditions = String::new();
+        if let Some(prefix) = filter.name.as_ref().filter(|prefix| !prefix.is_empty()) {
+            // Not LIKE, which would be asked once more of each name that the index finds.
+            let prefix = text(prefix).into_owned();
+            let end = behind(&prefix);
+            let begin = self.value(prefix, Type::TEXT);
+            and(&mut conditions, &format!("name >= {begin}"));
+            if let Some(end) = end {
+                let end = self.value(end, Type::TEXT);
+                and(&mut conditions, &format!("name < {end}"));
+            }
         }
         conditions
     }
@@ -204,196 +217,66 @@ fn and(conditions: &mut String, condition: &str) {
     conditions.push_str(condition);
 }
 
-/// How the jobs that pass a filter are found. With several conditions it goes by the one that has
-/// the most to say of where jobs are.
-fn way(filter: &HistoryFilter) -> Way {
-    let not_done = matches!(filter.state, Some(JobState::Failed | JobState::Queued));
-    let named = filter.name.as_ref().is_some_and(|name| !name.is_empty());
-    let by_analyzer = filter.analyzer.is_some()
-        || filter.except_version.is_some()
-        || filter.except_model.is_some();
-    if filter.label.is_some() || not_done {
-        Way::Time
-    } else if named {
-        Way::Spans
-    } else if by_analyzer {
-        Way::Analyzers
-    } else if filter.min_confidence.is_some() {
-        Way::Spans
-    } else {
-        Way::Time
+/// The conditions of a page: SQL, each with AND before it.
+struct Parts {
+    owner: String,
+    time: String,
+    since: String,
+    below: String,
+    label_and_state: String,
+    confidence: String,
+    name: String,
+    analyzers: String,
+    limit: String,
+}
+
+impl Parts {
+    /// The conditions that a way goes by.
+    fn by(&self, way: Way) -> &str {
+        match way {
+            Way::Near => "",
+            Way::Time => &self.label_and_state,
+            Way::Confidences => &self.confidence,
+            Way::Names => &self.name,
+            Way::Analyzers => &self.analyzers,
+        }
+    }
+
+    /// The page of one owner, if it is found in this way.
+    fn part(&self, way: Way) -> Part<'_> {
+        let (mut rest, mut others) = (String::new(), String::new());
+        for one in [Way::Time, Way::Confidences, Way::Names, Way::Analyzers] {
+            rest += self.by(one);
+            if one != way {
+                others += self.by(one);
+            }
+        }
+        Part {
+            owner: &self.owner,
+            time: &self.time,
+            since: &self.since,
+            below: &self.below,
+            rest,
+            by: self.by(way),
+            others,
+            analyzers: &self.analyzers,
+            limit: &self.limit,
+        }
     }
 }
 
-/// The pattern of LIKE for texts that begin so.
-fn prefix_pattern(prefix: &str) -> String {
-    let mut pattern = String::with_capacity(prefix.len() + 1);
-    for character in prefix.chars() {
-        if matches!(character, '\\' | '%' | '_') {
-            pattern.push('\\');
+/// The first text behind all that begin so, in the order of bytes, which is that of code points. There
+/// is none behind the last code point.
+fn behind(prefix: &str) -> Option<String> {
+    let mut text = prefix.to_owned();
+    while let Some(last) = text.pop() {
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            text.push(next);
+            return Some(text);
         }
-        pattern.push(character);
     }
-    pattern.push('%');
-    pattern
+    None
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        connect,
-        erase::{DELETED, NEEDED},
-        migrate,
-    };
-    use imgsys_types::{JobId, Owner, Timestamp};
-
-    #[test]
-    fn wildcards_of_a_prefix_stand_for_themselves() {
-        assert_eq!(prefix_pattern(r"50%_off\"), r"50\%\_off\\%");
-    }
-
-    /// PostgreSQL's plan for a page, with these values.
-    fn plan(client: &mut postgres::Client, filter: &HistoryFilter) -> String {
-        let after = Cursor {
-            submitted_at: Timestamp::from_micros(5_400_000_000_000),
-            job: JobId::from_bytes([0; 16]),
-        };
-        let query = Query::page(&Owner::local().into(), filter, Some(after), 50);
-        let rows = client.query_typed(&format!("EXPLAIN {}", query.sql), &query.params());
-        let lines = rows.unwrap().into_iter().map(|row| row.get(0));
-        lines.collect::<Vec<String>>().join("\n")
-    }
-
-    #[test]
-    fn each_filter_has_its_index() {
-        let server = imgsys_local::TestPostgres::start().unwrap();
-        let mut client = connect(&server.url()).unwrap();
-        migrate(&mut client).unwrap();
-        client
-            .batch_execute(
-                "INSERT INTO jobs (id, server, submitted_at, finished_at, bytes, run, confidence,
-                                   state, priority, sha256, owner, name, label, analyzer,
-                                   analyzer_version, model)
-                 SELECT gen_random_uuid(), gen_random_uuid(), at, done, 1, run, conf, state, 5,
-                        sha256(n::text::bytea), 'local', 'image ' || n, label,
-                        CASE WHEN state = 'done' THEN 'onnx' END,
-                        CASE WHEN state = 'done' THEN 'version ' || n / 10000 END,
-                        CASE WHEN n % 2 = 0 THEN sha256('model') END
-                 FROM generate_series(1, 100000) AS n,
-                      LATERAL (SELECT timestamptz 'epoch' + n * interval '1 min' AS at) AS t,
-                      LATERAL (SELECT CASE WHEN n % 1000 = 0 THEN 'failed' ELSE 'done' END::job_state
-                                      AS state, at AS done, 0 AS run,
-                                      CASE WHEN n % 1000 > 0 THEN 50 END AS conf,
-                                      CASE WHEN n % 1000 > 0 THEN 'label ' || n % 500 END AS label) AS r;
-                 UPDATE jobs SET deleted_at = now() WHERE submitted_at < timestamptz 'epoch' + interval '60 h';
-                 ANALYZE jobs",
-            )
-            .unwrap();
-        let label = Some("label 3".into());
-        let name = Some("image 77777".into());
-        let since = Some(Timestamp::from_micros(4_800_000_000_000));
-        let min_confidence = Some(10.0);
-        let rare = Some(99.9);
-        let analyzer = Some("onnx".into());
-        let except_version = Some("version 1".into());
-        let (failed, done) = (Some(JobState::Failed), Some(JobState::Done));
-        let none = HistoryFilter::default;
-        #[rustfmt::skip]
-        let cases = [
-            ("jobs_by_time", none()),
-            ("jobs_by_time", HistoryFilter { since, ..none() }),
-            ("jobs_by_time", HistoryFilter { state: done, ..none() }),
-            ("jobs_by_label", HistoryFilter { label: label.clone(), ..none() }),
-            ("jobs_by_label", HistoryFilter { label, state: done, min_confidence, ..none() }),
-            ("jobs_not_done", HistoryFilter { state: failed, ..none() }),
-            ("jobs_by_name", HistoryFilter { name, ..none() }),
-            ("jobs_by_confidence", HistoryFilter { min_confidence: rare, state: done, ..none() }),
-            ("jobs_by_analyzer", HistoryFilter { analyzer, since, ..none() }),
-            ("jobs_by_analyzer", HistoryFilter { except_version, min_confidence, ..none() }),
-        ];
-        for (index, filter) in cases {
-            let plan = plan(&mut client, &filter);
-            assert!(
-                plan.contains(&format!("using {index} on jobs")),
-                "{filter:?}\n{plan}"
-            );
-            // What is found in the order of time has not to be put in order, but for the page at last;
-            // what is not is bounded by its span or by the page.
-            let sorted = plan.matches("Sort Key").count();
-            assert!(
-                way(&filter) != Way::Time || sorted <= 1,
-                "{filter:?}\n{plan}"
-            );
-        }
-    }
-
-    #[test]
-    fn images_of_deleted_jobs_have_theirs() {
-        let server = imgsys_local::TestPostgres::start().unwrap();
-        let mut client = connect(&server.url()).unwrap();
-        migrate(&mut client).unwrap();
-        client
-            .batch_execute(
-                "INSERT INTO jobs (id, server, submitted_at, finished_at, bytes, run, state, priority,
-                                   sha256, owner, name, deleted_at)
-                 SELECT gen_random_uuid(), md5((n % 2)::text)::uuid, now(), now(), 1, 0, 'failed', 5,
-                        sha256(n::text::bytea), 'local', '',
-                        CASE WHEN n % 100 = 0 THEN now() - n * interval '1 min' END
-                 FROM generate_series(1, 30000) AS n;
-                 ANALYZE jobs",
-            )
-            .unwrap();
-        let images = vec![vec![1_u8; 32]; 100];
-        let server = uuid::Uuid::nil();
-        let cases: [(&str, &str, Param<'_>, Param<'_>); 2] = [
-            (
-                "jobs_by_sha256",
-                NEEDED,
-                (&images, Type::BYTEA_ARRAY),
-                (&server, Type::UUID),
-            ),
-            (
-                "jobs_deleted",
-                DELETED,
-                (&server, Type::UUID),
-                (&3600_f64, Type::FLOAT8),
-            ),
-        ];
-        for (index, sql, one, two) in cases {
-            let rows = client.query_typed(&format!("EXPLAIN {sql}"), &[one, two]);
-            let lines = rows.unwrap().into_iter().map(|row| row.get(0));
-            let plan = lines.collect::<Vec<String>>().join("\n");
-            assert!(plan.contains(index), "{plan}");
-        }
-    }
-
-    #[test]
-    fn of_two_upper_ends_the_lower_one_is_asked_for() {
-        let until = Timestamp::from_micros(2_000_000);
-        let filter = HistoryFilter {
-            until: Some(until),
-            ..HistoryFilter::default()
-        };
-        for (micros, by_place) in [(1_999_999, true), (2_000_000, false), (3_000_000, false)] {
-            let after = Cursor {
-                submitted_at: Timestamp::from_micros(micros),
-                job: JobId::from_bytes([0; 16]),
-            };
-            let query = Query::page(&Owner::local().into(), &filter, Some(after), 10);
-            assert_eq!(query.sql.contains("(submitted_at, id) <"), by_place);
-            assert_eq!(query.sql.contains("submitted_at < $"), !by_place);
-        }
-    }
-
-    #[test]
-    fn only_what_is_set_is_asked_for() {
-        let query = Query::page(&Owner::local().into(), &HistoryFilter::default(), None, 10);
-        assert!(
-            query
-                .sql
-                .contains("WHERE owner = $1 AND deleted_at IS NULL ORDER BY")
-        );
-        assert_eq!(query.params().len(), 2);
-    }
-}
+mod tests;

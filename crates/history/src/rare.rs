@@ -1,36 +1,35 @@
 //! The SQL that finds jobs of one owner of which few among many pass a filter, by the indexes of
-//! `sql/0006_filters.sql`.
+//! `sql/0006_filters.sql` and `sql/0007_confidence.sql`.
 //!
 //! What an index finds is not in the order of time, and what is in that order need not pass. These
 //! statements take from the index what lies near the page's place, in pieces that are bounded whatever
 //! the filter is. Their order and end do not hang on PostgreSQL's plan: only how long they take does.
 
-/// How jobs that pass a filter are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// Among the first [`NEAR`] jobs after the place.
-    Near,
-    /// In the order of time, by the index over time or that of a label or state, whichever PostgreSQL
-    /// takes.
-    Time,
-    /// Span of time after span, by the index over names or that over confidences.
-    Spans,
-    /// Those of each analyzer, version and model.
-    Analyzers,
-}
+use crate::way::Way;
 
-/// How many jobs are looked through in the order of time before another way is taken. If one of forty
-/// passes they hold a page, and a page of one of forty is found quickly in spans.
-const NEAR: u32 = 2000;
+/// How many jobs are looked through in the order of time before spans are. If one of twenty passes they
+/// hold a page, and a page of one of twenty is found quickly in spans.
+const NEAR: u32 = 1000;
+
+/// How many jobs of several spans are put in order. More than a page has, as a rule, so that what is
+/// found beyond it is not much.
+const FEW: u32 = 300;
+
+/// How many spans are looked into at once, at most.
+const SPANS: u32 = 128;
 
 /// The order of pages.
+const ORDER: &str = "ORDER BY submitted_at DESC, id DESC";
 const NEWEST: &str = "ORDER BY submitted_at DESC, id DESC LIMIT";
 
 /// The span of time that a job is in, written as in sql/, or no index is found.
 const SPAN: &str = "date_bin('84 hours', submitted_at, timestamptz '2000-01-01 00:00:00+00')";
 
+/// How long a span is.
+const LONG: &str = "interval '84 hours'";
+
 /// A page of one owner: SQL that stands for values, or for the columns that hold them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Part<'a> {
     /// Whose it is.
     pub(crate) owner: &'a str,
@@ -41,7 +40,11 @@ pub(crate) struct Part<'a> {
     /// A time before which all jobs are that meet these conditions.
     pub(crate) below: &'a str,
     /// All other conditions, likewise.
-    pub(crate) rest: &'a str,
+    pub(crate) rest: String,
+    /// Those among them that the index over names, or that over confidences, is asked for.
+    pub(crate) by: &'a str,
+    /// Those that it is not asked for.
+    pub(crate) others: String,
     /// Those among them that are on the analyzer, version and model alone.
     pub(crate) analyzers: &'a str,
     /// How many jobs.
@@ -50,7 +53,7 @@ pub(crate) struct Part<'a> {
 
 impl Part<'_> {
     /// The rows of `jobs` that the page is of, the newest first.
-    pub(crate) fn sql(self, way: Way) -> String {
+    pub(crate) fn sql(&self, way: Way) -> String {
         let Self {
             owner,
             time,
@@ -63,49 +66,88 @@ impl Part<'_> {
                 "SELECT * FROM jobs WHERE owner = {owner} AND deleted_at IS NULL{time}{rest} {NEWEST} {limit}"
             ),
             Way::Near => format!(
-                "SELECT * FROM (SELECT * FROM jobs
-                                WHERE owner = {owner} AND deleted_at IS NULL{time} {NEWEST} {NEAR}) near
-                 WHERE true{rest} {NEWEST} {limit}"
+                "SELECT * FROM ({}) AS near WHERE true{rest} {NEWEST} {limit}",
+                self.near()
             ),
-            Way::Spans => self.by_id(&self.spans()),
+            Way::Names => self.by_id(&self.spans("ORDER BY name DESC")),
+            Way::Confidences => self.by_id(&self.spans("OFFSET 0")),
             Way::Analyzers => self.by_id(&self.each_analyzer()),
         }
     }
 
-    fn by_id(self, ids: &str) -> String {
+    fn by_id(&self, ids: &str) -> String {
         format!(
             "SELECT * FROM jobs WHERE id = ANY(ARRAY({ids})) {NEWEST} {}",
             self.limit
         )
     }
 
-    /// Ids of enough jobs for the page: the newest of each span, from span to span that has any job.
-    fn spans(self) -> String {
+    /// The next jobs, whatever they are.
+    fn near(&self) -> String {
+        let Self { owner, time, .. } = self;
+        format!(
+            "SELECT * FROM jobs WHERE owner = {owner} AND deleted_at IS NULL{time} {NEWEST} {NEAR}"
+        )
+    }
+
+    /// How many of the next jobs meet all conditions, and how many each of these.
+    pub(crate) fn sample(&self, each: &[&str]) -> String {
+        let all = [self.rest.as_str()];
+        let counts = all.iter().chain(each);
+        let counts = counts.map(|conditions| format!("count(*) FILTER (WHERE true{conditions})"));
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        format!("SELECT {counts} FROM ({}) AS near", self.near())
+    }
+
+    /// Ids of enough jobs for the page, from span to span. Most spans of a filter that few pass have none
+    /// at all: so twice as many are looked into each time, by one pass over the index, as long as little
+    /// is found; where much is, half as many, until it is one. All of that one is read, in the order
+    /// `fence`.
+    fn spans(&self, fence: &str) -> String {
         let Self {
             owner,
             time,
             since,
             below,
-            rest,
+            by,
+            others,
             limit,
             ..
         } = self;
-        // A span's jobs come whole (OFFSET 0), for PostgreSQL would rather look for the newest of them
-        // among all jobs. The next span is looked for by one upper end only: with the page's place as
-        // another, PostgreSQL begins there each time, and passes over all jobs between.
+        // What lies within spans comes as the index has it, and only by the condition that is in it, for
+        // PostgreSQL would rather look for the newest of them among all jobs: hence OFFSET 0, or a LIMIT
+        // without an order. The next span is looked for by one upper end only: with the page's place as
+        // another, PostgreSQL begins there each time, and passes over all jobs between. It knows no time
+        // before 4713 BC, so near that spans are looked into one by one.
+        let of_owner = format!("SELECT * FROM jobs WHERE owner = {owner} AND deleted_at IS NULL");
         format!(
-            "WITH RECURSIVE walk (below, ids, found) AS (
-                 SELECT {below}, '{{}}'::uuid[], 0
+            "WITH RECURSIVE walk (below, size, narrowing, ids, found) AS (
+                 SELECT {below}, 1, false, '{{}}'::uuid[], 0
                  UNION ALL
-                 SELECT next.span,
-                        ARRAY(SELECT id FROM (SELECT submitted_at, id FROM jobs
-                                              WHERE owner = {owner} AND deleted_at IS NULL
-                                                AND {SPAN} = next.span{time}{rest} OFFSET 0) AS those
-                              {NEWEST} {limit}),
+                 SELECT CASE WHEN many THEN below ELSE oldest END,
+                        CASE WHEN size = 1 THEN 2
+                             WHEN many OR narrowing THEN size / 2
+                             ELSE least(size * 2, {SPANS}) END,
+                        size > 1 AND (many OR narrowing),
+                        CASE WHEN size = 1
+                             THEN ARRAY(SELECT id FROM ({of_owner} AND {SPAN} = newest{time}{by} {fence}) AS those
+                                        WHERE true{others} {NEWEST} {limit})
+                             WHEN many THEN '{{}}'
+                             ELSE few[:least({limit}, {FEW})::integer] END,
                         found + cardinality(ids)
-                 FROM walk, LATERAL (SELECT {SPAN} AS span FROM jobs
-                                     WHERE owner = {owner} AND deleted_at IS NULL
-                                       AND submitted_at < below{since} {NEWEST} 1) AS next
+                 FROM walk,
+                      LATERAL (SELECT {SPAN} AS newest FROM jobs
+                               WHERE owner = {owner} AND deleted_at IS NULL
+                                 AND submitted_at < below{since} {NEWEST} 1) AS next,
+                      LATERAL (SELECT CASE WHEN newest > timestamptz '4700-01-01 00:00:00+00 BC'
+                                           THEN newest - (size - 1) * {LONG}
+                                           ELSE newest END AS oldest) AS last,
+                      LATERAL (SELECT ARRAY(SELECT generate_series(oldest, newest, {LONG})) AS spans
+                               OFFSET 0) AS these,
+                      LATERAL (SELECT coalesce(array_agg(id {ORDER}) FILTER (WHERE true{others}), '{{}}') AS few,
+                                      count(*) > {FEW} AS many
+                               FROM ({of_owner} AND {SPAN} = ANY(spans){time}{by}
+                                     LIMIT CASE WHEN size > 1 THEN {FEW} + 1 ELSE 0 END) AS those) AS looked
                  WHERE found + cardinality(ids) < {limit})
              SELECT unnest(ids) FROM walk"
         )
@@ -113,7 +155,7 @@ impl Part<'_> {
 
     /// Ids of the newest jobs of each analyzer that passes; each costs one look into the index, and there
     /// are few.
-    fn each_analyzer(self) -> String {
+    fn each_analyzer(&self) -> String {
         const SAID: &str = "SELECT analyzer, analyzer_version, coalesce(model, '') FROM jobs
                             WHERE deleted_at IS NULL AND analyzer IS NOT NULL";
         let Self {

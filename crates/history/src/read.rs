@@ -10,6 +10,7 @@ use crate::{
     query::{Param, Query},
     similar::Search,
     value::{COLUMNS, RowError, record, standing},
+    way::{Way, is_contradiction, way, ways},
 };
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
 use imgsys_types::{Cursor, Digest, HistoryFilter, JobId, JobRecord, Owner, PerceptualHash, Whose};
@@ -101,15 +102,61 @@ impl Reader {
         after: Option<Cursor>,
         limit: u32,
     ) -> Result<Vec<JobRecord>, ReadError> {
-        if let Some(near) = Query::near(whose, filter, after, limit) {
-            let rows = self.query(&near.sql, &near.params()).await?;
-            if rows.len() >= limit as usize {
-                return records(&rows);
+        if is_contradiction(filter) {
+            return Ok(Vec::new());
+        }
+        let mut best = way(filter);
+        if let Whose::One(owner) = whose {
+            let sampled = self.rarest(owner, filter, after, limit).await?;
+            // Names and confidences are near the place as a rule, and looking there costs little.
+            let near = match sampled {
+                Some(Way::Near) => true,
+                Some(way) => {
+                    best = way;
+                    false
+                }
+                None => matches!(best, Way::Names | Way::Confidences),
+            };
+            if near {
+                let query = Query::page(whose, filter, after, limit, Way::Near);
+                let rows = self.query(&query.sql, &query.params()).await?;
+                if rows.len() >= limit as usize {
+                    return records(&rows);
+                }
             }
         }
-        let query = Query::page(whose, filter, after, limit);
+        let query = Query::page(whose, filter, after, limit, best);
         let rows = self.query(&query.sql, &query.params()).await?;
         records(&rows)
+    }
+
+    /// Of several ways in which jobs that pass can be found, the one by the condition that fewest of the
+    /// jobs next after the place meet; [`Way::Near`] if those have the page. `None` if there is one way.
+    async fn rarest(
+        &self,
+        owner: &Owner,
+        filter: &HistoryFilter,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Option<Way>, ReadError> {
+        let ways = ways(filter);
+        if ways.len() < 2 {
+            return Ok(None);
+        }
+        let query = Query::sample(owner, filter, after, &ways);
+        let rows = self.query(&query.sql, &query.params()).await?;
+        let mut counts = Vec::with_capacity(1 + ways.len());
+        for column in 0..=ways.len() {
+            let row = rows.first();
+            counts.push(row.map_or(Ok(0), |row| row.try_get::<_, i64>(column))?);
+        }
+        if counts[0] >= i64::from(limit) {
+            return Ok(Some(Way::Near));
+        }
+        let counted = counts[1..].iter().zip(ways);
+        let counted = counted.map(|(count, way)| ((*count).max(way.at_least()), way));
+        // The first of equals.
+        Ok(counted.min_by_key(|(count, _)| *count).map(|(_, way)| way))
     }
 
     /// The jobs with these ids, of whatever owner, in no order; those that are not there, or were
