@@ -77,11 +77,10 @@ impl<'a> SegmentReader<'a> {
 
     /// The next batch, if it has this number and is whole.
     pub(crate) fn next(&mut self, sequence: u64) -> io::Result<Next<'_>> {
-        let Some(head) = self.head()? else {
-            let rest = self.len - self.offset;
-            return Ok(if rest == 0 { Next::End } else { Next::Torn });
-        };
-        let Some(head) = BatchHead::decode(&head, self.salt) else {
+        let head = self.head()?;
+        let head = head.and_then(|head| BatchHead::decode(&head, self.salt));
+        let Some(head) = head else {
+            // Room that was taken and not given back may be shorter than a head.
             return Ok(if self.is_zero()? {
                 Next::End
             } else {

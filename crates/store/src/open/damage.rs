@@ -83,6 +83,20 @@ fn log() -> (Files, Vec<Jobs>, Vec<(u32, usize)>) {
     (files, after, begins)
 }
 
+/// Where the power went before the room was given back that a segment had taken, even less than a head.
+#[test]
+fn zeros_at_the_end_of_any_segment_do_no_harm() {
+    let (files, after, _) = log();
+    for zeros in 1..100 {
+        let mut files = files.clone();
+        for file in files.values_mut() {
+            file.extend(vec![0; zeros]);
+        }
+        let read = read(files).unwrap_or_else(|error| panic!("{zeros} zeros: {error}"));
+        assert_eq!(jobs_of(&read), after[after.len() - 1], "{zeros} zeros");
+    }
+}
+
 #[test]
 fn a_log_cut_anywhere_ends_with_its_last_whole_batch() {
     let (files, after, begins) = log();
