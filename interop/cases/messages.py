@@ -13,7 +13,7 @@ OWN = {
 
 @case
 def from_our_server(place: Place) -> None:
-    """Our server's message equals Python's for the same task, field by field."""
+    """Our server's message equals Python's for the same task and header, field by field."""
     system = place.system()
     code, lines = system.imgsys("send", "--no-wait", "--priority", "7", str(SAMPLES / "cat.jpg"))
     equal("exit code of send", code, 0)
@@ -32,6 +32,7 @@ def from_our_server(place: Place) -> None:
         queue="imgsys",
         priority=7,
         ignore_result=False,
+        headers={"xxh3": ours["headers"]["xxh3"]},
     )
     python = opened(redis.client.lindex(key, 0))
     same(ours, python)

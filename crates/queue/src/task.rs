@@ -119,16 +119,19 @@ impl Task {
         keys::task_id(self.job.id, self.run)
     }
 
-    /// The first of its arguments as Python would write them: for people who look at Flower, who know the
-    /// job by these. Every byte of it lies in Redis several times.
+    /// Its arguments as Python would write them: for people who look at Flower.
     pub(crate) fn kwargs_repr(&self) -> String {
         let Self { job, run, .. } = self;
-        let (id, size, owner, name) = (job.id, job.size, &job.owner, Repr(&job.name));
-        let mut out = String::with_capacity(256);
+        let (id, sha256, size, owner) = (job.id, job.sha256, job.size, &job.owner);
+        let (url, name, server) = (Repr(&self.image_url), Repr(&job.name), job.server);
+        let (level, at) = (job.priority.get(), job.submitted_at.as_micros());
+        let mut out = String::with_capacity(512);
         // Writing to a String can't fail.
         let _ = write!(
             out,
-            "{{'job': '{id}', 'run': {run}, 'size': {size}, 'owner': '{owner}', 'name': {name}, ...}}"
+            "{{'job': '{id}', 'sha256': '{sha256}', 'size': {size}, 'image_url': {url}, \
+             'run': {run}, 'owner': '{owner}', 'server': '{server}', 'name': {name}, \
+             'priority': {level}, 'submitted_at': {at}}}"
         );
         python::cut(out)
     }
