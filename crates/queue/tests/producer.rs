@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-fn cancelled(task: &imgsys_queue::Task) -> JobRecord {
+fn cancelled(task: &Task) -> JobRecord {
     let failure = Failure::new(FailureReason::Cancelled, "the client asked for it");
     JobRecord {
         job: task.job.clone(),
@@ -166,8 +166,8 @@ async fn job_that_ends_before_it_is_told_of_needs_no_event() {
 }
 
 /// The next run of a job, accepted now.
-fn next_run(task: &imgsys_queue::Task, image_url: &str) -> imgsys_queue::Task {
-    imgsys_queue::Task {
+fn next_run(task: &Task, image_url: &str) -> Task {
+    Task {
         run: task.run + 1,
         accepted_at: Timestamp::now(),
         image_url: image_url.to_owned(),

@@ -297,19 +297,19 @@ mod tests {
     }
 
     fn bytes(len: usize) -> Vec<u8> {
-        (0..len).map(|place| (place * 31 % 251) as u8).collect()
+        (0..=250).cycle().take(len).collect()
     }
 
     #[test]
     fn files_are_read_whole_past_the_cache_and_through_it() {
-        let root = tempdir().unwrap();
+        let dir = tempdir().unwrap();
         let mut room = Room::default();
         let least = usize::try_from(DIRECT_MIN).unwrap();
         for len in [1, 4096, least - 1, least, least + 1, 1 << 20, (1 << 20) + 7] {
             let image = bytes(len);
-            let expected = put(root.path(), &image);
+            let expected = put(dir.path(), &image);
             for direct_io in [true, false] {
-                let read = read_file(root.path(), &expected, direct_io, &mut room);
+                let read = read_file(dir.path(), &expected, direct_io, &mut room);
                 assert!(
                     read.unwrap() == image,
                     "{len} bytes, direct I/O {direct_io}"
@@ -320,28 +320,28 @@ mod tests {
 
     #[test]
     fn the_digest_decides_where_the_checksum_does_not() {
-        let root = tempdir().unwrap();
+        let dir = tempdir().unwrap();
         let mut room = Room::default();
         let image = bytes(10_000);
-        let expected = put(root.path(), &image);
+        let expected = put(dir.path(), &image);
         for checksum in [None, Some(Checksum::of(b"another image"))] {
             let expected = Expected {
                 checksum,
                 ..expected
             };
-            assert!(read_file(root.path(), &expected, true, &mut room).unwrap() == image);
+            assert!(read_file(dir.path(), &expected, true, &mut room).unwrap() == image);
         }
     }
 
     #[test]
     fn bytes_that_have_changed_are_found_with_and_without_a_checksum() {
-        let root = tempdir().unwrap();
+        let dir = tempdir().unwrap();
         let mut room = Room::default();
         for len in [10_000, 300_000] {
             let image = bytes(len);
-            let expected = put(root.path(), &image);
+            let expected = put(dir.path(), &image);
             let name = expected.sha256.to_string();
-            let path = root.path().join(&name[..2]).join(&name);
+            let path = dir.path().join(&name[..2]).join(&name);
             for place in [0, len / 2, len - 1] {
                 let mut changed = image.clone();
                 changed[place] ^= 1;
@@ -351,7 +351,7 @@ mod tests {
                         checksum,
                         ..expected
                     };
-                    let read = read_file(root.path(), &expected, true, &mut room);
+                    let read = read_file(dir.path(), &expected, true, &mut room);
                     assert!(matches!(read, Err(FetchError::OtherBytes(_))), "{read:?}");
                 }
             }

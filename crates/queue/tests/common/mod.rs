@@ -55,7 +55,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < DEADLINE, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -379,7 +379,7 @@ pub fn spawn_worker_at(url: &str) -> Child {
 pub fn worker_process() {
     let Ok(url) = std::env::var(URL) else { return };
     let name = format!("child-{}@test", std::process::id());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = runtime::Runtime::new().unwrap();
     let working = work(
         options(&url, &name),
         Arc::new(Obedient::default()),
