@@ -10,7 +10,7 @@ use reqwest::{
     redirect::Policy,
 };
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, fcntl_getfl, fcntl_setfl, fstat, open, openat2},
+    fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open, openat},
     io::Errno,
 };
 use sha2::{Digest as _, Sha256};
@@ -70,7 +70,14 @@ pub(crate) fn read_file<'a>(
     // If there is no directory of images at all, a disk is not mounted rather than an image lost.
     let root = open(root, directory, Mode::empty())
         .map_err(|error| FetchError::Away(format!("opening {}: {error}", root.display())))?;
-    let file = open_below(&root, &format!("{}/{name}", &name[..2]))?;
+    let folder = openat(
+        &root,
+        &name[..2],
+        directory | OFlags::NOFOLLOW,
+        Mode::empty(),
+    );
+    let folder = folder.map_err(|error| below_root("the folder", error))?;
+    let file = open_in(&folder, &name).map_err(|error| below_root("the file", error))?;
     let stat = fstat(&file).map_err(|error| FetchError::Away(error.to_string()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(FetchError::NoPlainFile("not a regular file"));
@@ -95,19 +102,17 @@ pub(crate) fn read_file<'a>(
 
 /// Opens a file to be read, without noting when that was, if this may be left out: only the file's
 /// owner may.
-fn open_below(root: &OwnedFd, path: &str) -> Result<OwnedFd, FetchError> {
+fn open_in(folder: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     static MAY_SKIP_TIMES: AtomicBool = AtomicBool::new(true);
     // Non-blocking, lest a FIFO holds the thread.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let open = |flags| openat2(root, path, flags, Mode::empty(), within);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     if MAY_SKIP_TIMES.load(Ordering::Relaxed) {
-        match open(flags | OFlags::NOATIME) {
+        match openat(folder, name, flags | OFlags::NOATIME, Mode::empty()) {
             Err(Errno::PERM) => MAY_SKIP_TIMES.store(false, Ordering::Relaxed),
-            opened => return opened.map_err(below_root),
+            opened => return opened,
         }
     }
-    open(flags).map_err(below_root)
+    openat(folder, name, flags, Mode::empty())
 }
 
 /// Reads so many bytes of a file from its beginning, or as many as it has. The room ends with the disk's
@@ -147,12 +152,12 @@ pub(crate) fn verify(bytes: &[u8], sha256: &Digest, size: u64) -> Result<(), Fet
     Ok(())
 }
 
-fn below_root(error: Errno) -> FetchError {
+fn below_root(what: &'static str, error: Errno) -> FetchError {
     match error {
         Errno::NOENT => FetchError::Missing("no such file"),
-        Errno::LOOP => FetchError::NoPlainFile("a symbolic link"),
-        Errno::NOTDIR => FetchError::NoPlainFile("its folder is none"),
-        error => FetchError::Away(format!("opening the file: {error}")),
+        // Opened without following links, a link is either of these.
+        Errno::LOOP | Errno::NOTDIR => FetchError::NoPlainFile("a symbolic link"),
+        error => FetchError::Away(format!("opening {what}: {error}")),
     }
 }
 
