@@ -7,7 +7,7 @@ use crate::{
     link::Backoff,
 };
 use imgsys_types::{JobId, ServerId};
-use redis::{RedisResult, cmd};
+use redis::RedisResult;
 use std::collections::{BTreeMap, HashMap};
 
 /// So many holders may die of a task before it has to run alone.
@@ -29,20 +29,22 @@ pub(super) struct Known(HashMap<(ServerId, JobId), Option<String>>);
 /// The marks of the jobs that these messages are of. When Redis does not answer, nothing is known, and
 /// [`look_up`] asks again; what the messages hold besides is the business of who pops them.
 pub(super) async fn known(shared: &Shared, messages: &[Vec<u8>]) -> Known {
-    let mut known = Known::default();
-    for message in messages {
-        let Ok(task) = incoming::parse(message) else {
-            continue;
-        };
-        let (server, job) = (task.arguments.server, task.arguments.job);
-        let mut get = cmd("HGET");
-        get.arg(shared.keys().open(server)).arg(job.to_string());
-        let mark: RedisResult<Option<String>> = shared.link.query(&get).await;
-        if let Ok(mark) = mark {
-            known.0.insert((server, job), mark);
-        }
+    let jobs: Vec<(ServerId, JobId)> = messages
+        .iter()
+        .filter_map(|message| incoming::parse(message).ok())
+        .map(|task| (task.arguments.server, task.arguments.job))
+        .collect();
+    if jobs.is_empty() {
+        return Known::default();
     }
-    known
+    let mut pipeline = redis::pipe();
+    for &(server, job) in &jobs {
+        let open = shared.keys().open(server);
+        pipeline.cmd("HGET").arg(open).arg(job.to_string());
+    }
+    let marks: RedisResult<Vec<Option<String>>> = shared.link.pipeline(&pipeline).await;
+    // An error has been noted by the link.
+    Known(jobs.into_iter().zip(marks.unwrap_or_default()).collect())
 }
 
 /// Says whether the tasks' jobs have ended already, and how often holders of those that come
