@@ -171,19 +171,24 @@ impl Store {
     /// The job is accepted (or not) even if nobody waits for the answer: asking again tells.
     pub async fn accept(&self, job: Job, image: Image) -> Result<Accepted, StoreError> {
         self.0.shared.check_health()?;
-        let (staged, checksum) = match image {
-            Image::Known => (Staged::Known, None),
+        let came = match image {
+            Image::Known => None,
             Image::Bytes(bytes) if bytes.len() <= SMALL_IMAGE => {
                 check_bytes(&bytes, &job)?;
                 let checksum = Checksum::of(&bytes);
-                (Staged::Bytes(bytes), Some(checksum))
+                Some((Staged::Bytes(bytes), checksum))
             }
             Image::Bytes(bytes) => {
                 let mut upload = self.upload()?;
                 upload.write(&bytes).await?;
-                upload.finish(&job).await?
+                Some(upload.finish(&job).await?)
             }
-            Image::Upload(upload) => upload.finish(&job).await?,
+            Image::Upload(upload) => Some(upload.finish(&job).await?),
+        };
+        let (staged, checksum) = match came {
+            Some((staged, checksum)) => (staged, Some(checksum)),
+            // Its bytes are not at hand.
+            None => (Staged::Known, None),
         };
         let run = Run {
             checksum,

@@ -129,10 +129,7 @@ impl Upload {
     }
 
     /// Checks the whole image against its job and flushes its file; gives its checksum, too.
-    pub(crate) async fn finish(
-        mut self,
-        job: &Job,
-    ) -> Result<(Staged, Option<Checksum>), StoreError> {
+    pub(crate) async fn finish(mut self, job: &Job) -> Result<(Staged, Checksum), StoreError> {
         if self.size != job.size {
             return Err(StoreError::SizeMismatch {
                 announced: job.size,
@@ -150,7 +147,7 @@ impl Upload {
             let bytes = Bytes::copy_from_slice(buffer.filled());
             self.images.buffers.give_back(buffer);
             let checksum = Checksum::of(&bytes);
-            return Ok((Staged::Bytes(bytes), Some(checksum)));
+            return Ok((Staged::Bytes(bytes), checksum));
         }
         let (images, health, size) = (
             Arc::clone(&self.images),
@@ -163,7 +160,7 @@ impl Upload {
             images.buffers.give_back(buffer);
             let checksum = writer.summing.checksum();
             let file = writer.finish(size, announced, images.durability, &health)?;
-            Ok((Staged::File(file), Some(checksum)))
+            Ok((Staged::File(file), checksum))
         });
         finished.await.map_err(|_| lost)?
     }
