@@ -37,11 +37,8 @@ pub(crate) fn memory() -> anyhow::Result<Warm> {
     while bytes < MOST && free()? > SPARE {
         let until = bytes + STEP;
         while bytes < until {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                break;
-            }
-            bytes += count as u64;
+            file.read_exact(&mut buffer)?;
+            bytes += buffer.len() as u64;
         }
     }
     Ok(Warm { _file: file, bytes })
