@@ -264,13 +264,17 @@ impl Book {
         turns
     }
 
-    /// Notes that a job is in Redis, or about to be.
-    pub(crate) fn note_sent(
-        &mut self,
-        run: Box<Run>,
-        (confirmed, told): (bool, bool),
-        patience: Duration,
-    ) {
+    /// Notes that a job is about to be in Redis, and whether the event of its acceptance goes with it.
+    pub(crate) fn note_sending(&mut self, run: Box<Run>, told: bool, patience: Duration) {
+        self.note_sent(run, false, told, patience);
+    }
+
+    /// Notes that a job was found in Redis. Whether it was told of, nobody knows any more.
+    pub(crate) fn note_found(&mut self, run: Box<Run>, patience: Duration) {
+        self.note_sent(run, true, false, patience);
+    }
+
+    fn note_sent(&mut self, run: Box<Run>, confirmed: bool, told: bool, patience: Duration) {
         self.settle(run.job.id);
         let since = Instant::now();
         self.sent.entry(run.job.id).or_insert(Sent {

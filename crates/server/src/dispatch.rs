@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Jobs sent to Redis in one transaction.
 const BATCH: usize = 256;
@@ -50,8 +50,9 @@ async fn tell_forever(shared: &Shared) {
         loop {
             tokio::time::sleep(TELL_AFTER).await;
             let (due, mut more) = shared.book().untold(TELL_AFTER);
-            // Redis' outages are told by who sends.
-            if shared.producer.tell_accepted(&due).await.is_err() {
+            if let Err(problem) = shared.producer.tell_accepted(&due).await {
+                // Redis' outages are told of by the dispatcher, and louder.
+                debug!("{} jobs are told of later: {}", due.len(), chain(&problem));
                 shared.book().not_told(&due);
                 more = true;
             }
@@ -125,7 +126,7 @@ impl Dispatcher {
             // Before Redis has them: a worker may be done before Redis' answer is here.
             let mut book = shared.book();
             for run in runs {
-                book.note_sent(Box::new(run), (false, told), shared.config.server.overdue);
+                book.note_sending(Box::new(run), told, shared.config.server.overdue);
             }
         }
         let sent = if told {

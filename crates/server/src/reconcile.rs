@@ -171,8 +171,7 @@ impl Shared {
             overdue.push(self.task(&spooled.run));
         }
         let patience = self.config.server.overdue;
-        // Whether it was told of before it was sent, or the server ended first, nobody knows any more.
-        book.note_sent(Box::new(spooled.run), (true, false), patience);
+        book.note_found(Box::new(spooled.run), patience);
         self.untold.notify_one();
         Ok(())
     }
