@@ -31,6 +31,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "0007_confidence",
         include_str!("../../../sql/0007_confidence.sql"),
     ),
+    ("0008_names", include_str!("../../../sql/0008_names.sql")),
 ];
 
 /// The key of the advisory lock under which migrations run: "imgsys" in ASCII.

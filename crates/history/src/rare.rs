@@ -1,5 +1,5 @@
 //! The SQL that finds jobs of one owner of which few among many pass a filter, by the indexes of
-//! `sql/0006_filters.sql` and `sql/0007_confidence.sql`.
+//! `sql/0006_filters.sql`, `sql/0007_confidence.sql` and `sql/0008_names.sql`.
 //!
 //! What an index finds is not in the order of time, and what is in that order need not pass. These
 //! statements take from the index what lies near the page's place, in pieces that are bounded whatever
@@ -22,11 +22,11 @@ const SPANS: u32 = 128;
 const ORDER: &str = "ORDER BY submitted_at DESC, id DESC";
 const NEWEST: &str = "ORDER BY submitted_at DESC, id DESC LIMIT";
 
-/// The span of time that a job is in, written as in sql/, or no index is found.
-const SPAN: &str = "date_bin('84 hours', submitted_at, timestamptz '2000-01-01 00:00:00+00')";
+/// How long a span is in the index over names. Where a prefix has many names, all of a span are read.
+const OF_NAMES: &str = "42 hours";
 
-/// How long a span is.
-const LONG: &str = "interval '84 hours'";
+/// And in that over confidences.
+const OF_CONFIDENCES: &str = "84 hours";
 
 /// A page of one owner: SQL that stands for values, or for the columns that hold them.
 #[derive(Debug)]
@@ -69,8 +69,8 @@ impl Part<'_> {
                 "SELECT * FROM ({}) AS near WHERE true{rest} {NEWEST} {limit}",
                 self.near()
             ),
-            Way::Names => self.by_id(&self.spans("ORDER BY name DESC")),
-            Way::Confidences => self.by_id(&self.spans("OFFSET 0")),
+            Way::Names => self.by_id(&self.spans(OF_NAMES, true)),
+            Way::Confidences => self.by_id(&self.spans(OF_CONFIDENCES, false)),
             Way::Analyzers => self.by_id(&self.each_analyzer()),
         }
     }
@@ -101,9 +101,11 @@ impl Part<'_> {
 
     /// Ids of enough jobs for the page, from span to span. Most spans of a filter that few pass have none
     /// at all: so twice as many are looked into each time, by one pass over the index, as long as little
-    /// is found; where much is, half as many, until it is one. All of that one is read, in the order
-    /// `fence`.
-    fn spans(&self, fence: &str) -> String {
+    /// is found; where much is, half as many, until it is one. All of that one is read.
+    ///
+    /// Names are often in the order of time, or near it: then the page is not older than the oldest of as
+    /// many jobs as it has with the last names, and those that are need not leave the index.
+    fn spans(&self, long: &str, by_name: bool) -> String {
         let Self {
             owner,
             time,
@@ -120,6 +122,21 @@ impl Part<'_> {
         // another, PostgreSQL begins there each time, and passes over all jobs between. It knows no time
         // before 4713 BC, so near that spans are looked into one by one.
         let of_owner = format!("SELECT * FROM jobs WHERE owner = {owner} AND deleted_at IS NULL");
+        // Written as in sql/, or no index is found.
+        let span =
+            format!("date_bin('{long}', submitted_at, timestamptz '2000-01-01 00:00:00+00')");
+        let all = format!("{of_owner} AND {span} = newest{time}{by}");
+        let those = if by_name && others.is_empty() {
+            format!(
+                "(SELECT min(submitted_at) AS oldest
+                  FROM ({all} ORDER BY name DESC LIMIT {limit}) AS last_names OFFSET 0) AS page,
+                 LATERAL ({all} AND submitted_at >= page.oldest ORDER BY name DESC)"
+            )
+        } else if by_name {
+            format!("({all} ORDER BY name DESC)")
+        } else {
+            format!("({all} OFFSET 0)")
+        };
         format!(
             "WITH RECURSIVE walk (below, size, narrowing, ids, found) AS (
                  SELECT {below}, 1, false, '{{}}'::uuid[], 0
@@ -130,23 +147,23 @@ impl Part<'_> {
                              ELSE least(size * 2, {SPANS}) END,
                         size > 1 AND (many OR narrowing),
                         CASE WHEN size = 1
-                             THEN ARRAY(SELECT id FROM ({of_owner} AND {SPAN} = newest{time}{by} {fence}) AS those
+                             THEN ARRAY(SELECT id FROM {those} AS those
                                         WHERE true{others} {NEWEST} {limit})
                              WHEN many THEN '{{}}'
                              ELSE few[:least({limit}, {FEW})::integer] END,
                         found + cardinality(ids)
                  FROM walk,
-                      LATERAL (SELECT {SPAN} AS newest FROM jobs
+                      LATERAL (SELECT {span} AS newest FROM jobs
                                WHERE owner = {owner} AND deleted_at IS NULL
                                  AND submitted_at < below{since} {NEWEST} 1) AS next,
                       LATERAL (SELECT CASE WHEN newest > timestamptz '4700-01-01 00:00:00+00 BC'
-                                           THEN newest - (size - 1) * {LONG}
+                                           THEN newest - (size - 1) * interval '{long}'
                                            ELSE newest END AS oldest) AS last,
-                      LATERAL (SELECT ARRAY(SELECT generate_series(oldest, newest, {LONG})) AS spans
+                      LATERAL (SELECT ARRAY(SELECT generate_series(oldest, newest, interval '{long}')) AS spans
                                OFFSET 0) AS these,
                       LATERAL (SELECT coalesce(array_agg(id {ORDER}) FILTER (WHERE true{others}), '{{}}') AS few,
                                       count(*) > {FEW} AS many
-                               FROM ({of_owner} AND {SPAN} = ANY(spans){time}{by}
+                               FROM ({of_owner} AND {span} = ANY(spans){time}{by}
                                      LIMIT CASE WHEN size > 1 THEN {FEW} + 1 ELSE 0 END) AS those) AS looked
                  WHERE found + cardinality(ids) < {limit})
              SELECT unnest(ids) FROM walk"
