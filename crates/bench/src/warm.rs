@@ -10,7 +10,8 @@
 use anyhow::Context;
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
+    path::Path,
 };
 
 /// No more is filled: where there is more, the systems won't get to the end of it.
@@ -42,6 +43,20 @@ pub(crate) fn memory() -> anyhow::Result<Warm> {
         }
     }
     Ok(Warm { _file: file, bytes })
+}
+
+/// Reads all files below a directory, so that they are in memory; links are not followed.
+pub(crate) fn files(dir: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            files(&entry.path())?;
+        } else if kind.is_file() {
+            io::copy(&mut File::open(entry.path())?, &mut io::sink())?;
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of memory that nothing is in.

@@ -99,6 +99,12 @@ impl Postgres {
         format!("host='{}' user=imgsys dbname=imgsys", self.dir.display())
     }
 
+    /// Where its data is.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     /// The supervised program.
     #[must_use]
     pub fn service(&self) -> &Service {
