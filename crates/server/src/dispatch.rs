@@ -18,10 +18,13 @@ const BATCH: usize = 256;
 /// While so many jobs are under way, those that wait gather for a while between batches, for a batch
 /// costs Redis and all who hear of it much the same with one job as with ten.
 const PLENTY: usize = 64;
+/// Until so many have gathered: a quarter of those that are under way at least, so that none waits for
+/// others longer than for a part of what it takes anyway.
+const ENOUGH: usize = PLENTY / 4;
+/// How long they gather at least, and at most.
+const GATHER: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
 /// And what has not ended this long after it was sent is told of: the history shows it from then on.
 const TELL_AFTER: Duration = Duration::from_millis(500);
-/// How long they gather.
-const GATHER: Duration = Duration::from_millis(4);
 /// The share of Redis' memory limit beyond which nothing more is sent.
 const MEMORY_LOAD: f64 = 0.7;
 /// How often Redis is asked how full it is, while there is something to send.
@@ -101,10 +104,19 @@ impl Dispatcher {
     }
 
     async fn gather(&self) {
-        let gathered = self.sent_at.map_or(GATHER, |at| at.elapsed());
-        let rest = GATHER.saturating_sub(gathered);
-        if !rest.is_zero() && self.shared.book().sent_len() >= PLENTY {
-            tokio::time::sleep(rest).await;
+        let (least, most) = GATHER;
+        while let Some(gathered) = self.sent_at.map(|at| at.elapsed())
+            && gathered < most
+        {
+            {
+                let book = self.shared.book();
+                let enough = gathered >= least && book.waiting_len() >= ENOUGH;
+                if enough || book.sent_len() < PLENTY {
+                    return;
+                }
+            }
+            let rest = least.saturating_sub(gathered);
+            tokio::time::sleep(if rest.is_zero() { least } else { rest }).await;
         }
     }
 

@@ -3,6 +3,8 @@
 //! Ends are sent in batches, again and again until Redis has answered for each. An answer that was
 //! lost does no harm, for the script does nothing twice.
 
+mod many;
+
 use super::leases::Released;
 use crate::{
     canvas::Sent,
@@ -13,14 +15,11 @@ use crate::{
     link::{Backoff, Link, is_no_script},
     scripts,
 };
-use imgsys_types::{Failure, FailureReason, Job, JobId, JobRecord, JobResult, ServerId, Timestamp};
+use imgsys_types::{Failure, FailureReason, Job, JobRecord, JobResult, Timestamp};
+use many::{TOGETHER, calls, many_command};
 use redis::{Cmd, RedisResult, Value, cmd};
 use serde_json::json;
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -29,10 +28,11 @@ use tracing::{error, warn};
 
 /// How many ends are sent at once.
 const BATCH: usize = 256;
-/// How many of them are one call of a script, so that Redis is never busy with one for long.
-const TOGETHER: usize = 64;
-/// How long an end waits for others to go with it, while the worker has enough to do besides.
-const GATHER: Duration = Duration::from_millis(4);
+/// How long an end waits for others to go with it, while the worker has enough to do besides: a part of
+/// what its job has taken so far, within these bounds.
+const GATHER: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(16));
+/// Which part.
+const GATHER_PART: u64 = 4;
 /// How many dead letters are kept; the oldest go first.
 const MAX_DEAD: usize = 10_000;
 /// How many bytes of a message that is too long are kept with its dead letter.
@@ -203,6 +203,13 @@ impl Finish {
         (alone && self.tags.len() == 1).then_some(&event.record.job)
     }
 
+    /// How long it may wait for others.
+    fn patience(&self) -> Duration {
+        let result = self.event.as_ref().and_then(|e| e.record.result.as_ref());
+        let taken = result.map_or(0, |r| r.queued_us.saturating_add(r.analysis_us));
+        Duration::from_micros(taken / GATHER_PART).clamp(GATHER.0, GATHER.1)
+    }
+
     fn command(&self, keys: &Keys, keep: Keep) -> Cmd {
         let none = String::new();
         // Results that are not kept are not made.
@@ -309,6 +316,7 @@ async fn gather(
     batch: &mut Vec<Finish>,
     is_busy: impl Fn() -> bool,
 ) {
+    let patience = batch.first().map_or(GATHER.0, Finish::patience);
     let gathered = async {
         while batch.len() < TOGETHER && is_busy() {
             if ends.recv_many(batch, BATCH).await == 0 {
@@ -317,7 +325,7 @@ async fn gather(
         }
     };
     // What has come is in the batch, whenever this ends.
-    let _ = timeout(GATHER, gathered).await;
+    let _ = timeout(patience, gathered).await;
 }
 
 /// Sends the batch; what is not done stays in it.
@@ -360,63 +368,6 @@ async fn send(link: &Link, keep: Keep, batch: &mut Vec<Finish>) {
             }
         }
     }
-}
-
-/// Which ends go in one call: ordinary ones of the same server, each job once; any other by itself.
-fn calls(batch: Vec<Finish>) -> Vec<Vec<Finish>> {
-    let mut calls: Vec<Vec<Finish>> = Vec::new();
-    let mut open: HashMap<ServerId, (usize, HashSet<JobId>)> = HashMap::new();
-    for finish in batch {
-        let job = finish.ordinary();
-        let together = job.and_then(|job| {
-            let (place, jobs) = open.get_mut(&job.server)?;
-            (jobs.len() < TOGETHER && jobs.insert(job.id)).then_some(*place)
-        });
-        if let Some(call) = together.and_then(|place| calls.get_mut(place)) {
-            call.push(finish);
-            continue;
-        }
-        if let Some(job) = job {
-            open.insert(job.server, (calls.len(), HashSet::from([job.id])));
-        }
-        calls.push(vec![finish]);
-    }
-    calls
-}
-
-/// Ends several tasks of a server's jobs.
-fn many_command(ends: &[Finish], keys: &Keys, keep: Keep) -> Cmd {
-    let events = || ends.iter().filter_map(|end| end.event.as_ref());
-    let server = events().next().map(|event| event.record.job.server);
-    let server = server.unwrap_or_else(keys::no_server);
-    let mut cmd = cmd("EVALSHA");
-    cmd.arg(scripts::FINISH_MANY.get_hash())
-        .arg(5 + ends.len())
-        .arg(keys.open(server))
-        .arg(keys.events())
-        .arg(keys.unacked())
-        .arg(keys.unacked_index())
-        .arg(keys.takeovers());
-    for end in ends {
-        cmd.arg(keys.task_result(&end.task_id));
-    }
-    cmd.arg(keys.results(server)).arg(keep.seconds());
-    for event in events() {
-        cmd.arg(event.record.job.id.to_string());
-    }
-    for end in ends {
-        cmd.arg(&end.tags);
-    }
-    for end in ends {
-        cmd.arg(&end.task_id);
-    }
-    for (end, event) in ends.iter().zip(events()) {
-        cmd.arg(keys::queued(event.run))
-            .arg(events::kind(&event.record))
-            .arg(&event.data)
-            .arg(keep.if_any(end.result.as_deref().unwrap_or_default()));
-    }
-    cmd
 }
 
 async fn load(link: &Link) -> RedisResult<()> {
