@@ -180,6 +180,8 @@ class CleanupTest(TemporaryTest):
         before = cables()
         run = Run(directory, f"OUT = '{directory}/run/ready'\n{self.SLOW}")
         code = (
+            # Who starts the tests in the background may have them ignore it.
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
             "import pathlib, sys; from driver.sandbox import Sandbox;"
             "Sandbox.start(*map(pathlib.Path, sys.argv[1:])).wait(600)"
         )
