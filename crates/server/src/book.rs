@@ -352,9 +352,9 @@ impl Book {
         self.sent.len()
     }
 
-    /// Whether there is anything to send.
-    pub(crate) fn has_turns(&self) -> bool {
-        self.waiting_len > 0
+    /// How many jobs there are to send. [`Book::waiting_len`] has those beside that are asked about first.
+    pub(crate) fn turns(&self) -> usize {
+        self.waiting_len
     }
 
     /// When the oldest job without a result was accepted, to the second.

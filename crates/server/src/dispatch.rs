@@ -23,7 +23,7 @@ const PLENTY: usize = 64;
 const ENOUGH: usize = PLENTY / 4;
 /// How long they gather at least, and at most.
 const GATHER: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
-/// And what has not ended this long after it was sent is told of: the history shows it from then on.
+/// What has not ended this long after it was sent is told of: the history shows it from then on.
 const TELL_AFTER: Duration = Duration::from_millis(500);
 /// The share of Redis' memory limit beyond which nothing more is sent.
 const MEMORY_LOAD: f64 = 0.7;
@@ -89,7 +89,7 @@ impl Dispatcher {
 
     async fn run(mut self) {
         loop {
-            while self.shared.book().has_turns() {
+            while self.shared.book().turns() > 0 {
                 if self.is_memory_short().await {
                     tokio::time::sleep(MEMORY_CHECK).await;
                     continue;
@@ -110,7 +110,7 @@ impl Dispatcher {
         {
             {
                 let book = self.shared.book();
-                let enough = gathered >= least && book.waiting_len() >= ENOUGH;
+                let enough = gathered >= least && book.turns() >= ENOUGH;
                 if enough || book.sent_len() < PLENTY {
                     return;
                 }
