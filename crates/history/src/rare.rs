@@ -103,8 +103,8 @@ impl Part<'_> {
     /// at all: so twice as many are looked into each time, by one pass over the index, as long as little
     /// is found; where much is, half as many, until it is one. All of that one is read.
     ///
-    /// Names are often in the order of time, or near it: then the page is not older than the oldest of as
-    /// many jobs as it has with the last names, and those that are need not leave the index.
+    /// A page has nothing older than the oldest of as many jobs with the last names, and what is older need
+    /// not leave the index: little else is left where names are in the order of time.
     fn spans(&self, long: &str, by_name: bool) -> String {
         let Self {
             owner,
