@@ -189,7 +189,8 @@ pub struct WorkerConfig {
     /// Threads that analyse; 0 for one a core
     #[arg(id = "worker.threads", long, value_name = "N", default_value = "0")]
     pub threads: usize,
-    /// Tasks taken from the queue at once, running ones included; 0 for 8 a thread
+    /// Tasks taken from the queue at once, running ones included; 0 for 8 a thread, and for up to 32 while
+    /// as many are done within 5 ms
     #[arg(id = "worker.prefetch", long, value_name = "N", default_value = "0")]
     pub prefetch: usize,
     /// URL prefixes under which images are fetched, separated by commas; nothing else is touched

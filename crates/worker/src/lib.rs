@@ -49,6 +49,8 @@ use uuid::Uuid;
 /// Tasks held for each thread, unless the configuration says otherwise: enough that a thread finds
 /// its next task here while Redis hears of the last.
 const PREFETCH_PER_THREAD: usize = 8;
+/// The same at most, while tasks take moments: each call of Redis costs much the same for one as for many.
+const PREFETCH_PER_THREAD_MOST: usize = 32;
 
 /// Keeps sums of times, such as a deadline's, within what clocks can tell.
 const LONGEST_TASK: Duration = Duration::from_secs(24 * 3600);
@@ -71,11 +73,14 @@ pub async fn run_with(
     let Config { worker, limits, .. } = &config;
     let sources = sources(worker)?;
     let threads = threads(worker);
-    let prefetch = match worker.prefetch {
-        0 => threads.saturating_mul(PREFETCH_PER_THREAD),
-        some => some,
+    let (prefetch, prefetch_most) = match worker.prefetch {
+        0 => (
+            threads.saturating_mul(PREFETCH_PER_THREAD),
+            threads.saturating_mul(PREFETCH_PER_THREAD_MOST),
+        ),
+        some => (some, some),
     };
-    let patience = patience(limits.task_time, prefetch, threads);
+    let patience = patience(limits.task_time, prefetch_most, threads);
     let metrics = WorkerMetrics::new(threads, prefetch).context("starting the metrics")?;
     let engine = engine(classifier, worker, limits, &metrics.all())?;
     let pool = Pool::new(threads, worker.max_stuck, patience)
@@ -98,6 +103,7 @@ pub async fn run_with(
         url: config.redis.secret_url()?,
         name: name.clone(),
         prefetch,
+        prefetch_most,
         lease: worker.lease,
         task_time: patience.in_all(),
         max_retries: worker.max_retries,

@@ -91,6 +91,7 @@ impl Fetcher {
 
     /// Permits to hold messages, at least one; `None` when the worker stops.
     async fn permits(&self) -> Option<Vec<OwnedSemaphorePermit>> {
+        self.shared.adapt_prefetch();
         let control = &self.shared.control;
         let semaphore = &self.shared.permits;
         let first = loop {

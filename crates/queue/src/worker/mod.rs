@@ -25,6 +25,7 @@ mod facts;
 mod fetch;
 mod finish;
 mod leases;
+mod prefetch;
 mod run;
 mod tend;
 mod wait;
@@ -47,6 +48,7 @@ use finish::Finish;
 pub(crate) use finish::end_command;
 use imgsys_types::{Analysis, Checksum, Failure, Job};
 use leases::{Leases, Released};
+use prefetch::Prefetch;
 use std::{
     fmt,
     sync::{
@@ -132,6 +134,9 @@ pub struct WorkerOptions {
     pub name: String,
     /// Tasks held at once, which all run at once; those that wait for their time don't count.
     pub prefetch: usize,
+    /// Up to so many are held while they take moments: no more than are done within 5 ms. No more than
+    /// [`WorkerOptions::prefetch`] if this is less.
+    pub prefetch_most: usize,
     /// How long a message stays this worker's without a sign of life. All workers of a queue must
     /// agree.
     pub lease: Duration,
@@ -178,8 +183,7 @@ struct Shared {
     fetching: TaskTracker,
     events: Arc<Events>,
     control: Control,
-    /// Tasks held at once, as things stand.
-    prefetch: AtomicUsize,
+    prefetch: Prefetch,
     begun: Instant,
 }
 
@@ -204,7 +208,8 @@ pub async fn work(
 ) -> Result<Drained, QueueError> {
     let link = Link::new(&options.url)?;
     let (finish, ends) = mpsc::unbounded_channel();
-    let prefetch = options.prefetch.clamp(1, Semaphore::MAX_PERMITS);
+    let prefetch = options.prefetch.clamp(1, Semaphore::MAX_PERMITS / 2);
+    let prefetch_most = options.prefetch_most.min(Semaphore::MAX_PERMITS / 2);
     let shared = Arc::new(Shared {
         events: Arc::new(Events::new(&options.name, options.events)),
         options: WorkerOptions {
@@ -222,7 +227,7 @@ pub async fn work(
         stop: CancellationToken::new(),
         fetching: TaskTracker::new(),
         control: Control::new(shutdown.child_token()),
-        prefetch: AtomicUsize::new(prefetch),
+        prefetch: Prefetch::new(prefetch, prefetch_most),
         begun: Instant::now(),
     });
     let end = CancellationToken::new();
@@ -281,10 +286,6 @@ impl Shared {
     /// What things are called in Redis.
     fn keys(&self) -> &Keys {
         self.link.keys()
-    }
-
-    fn prefetch(&self) -> usize {
-        self.prefetch.load(Ordering::Relaxed)
     }
 
     /// Sends an end on its way.

@@ -306,6 +306,7 @@ pub fn options(url: &str, name: &str) -> WorkerOptions {
         url: url.to_owned(),
         name: name.to_owned(),
         prefetch: 8,
+        prefetch_most: 0,
         lease: Duration::from_secs(1),
         task_time: Duration::from_secs(20),
         max_retries: 3,

@@ -133,7 +133,7 @@ fn stats(shared: &Shared) -> Value {
             "processes": [std::process::id()],
         },
         "broker": broker(shared),
-        "prefetch_count": shared.prefetch(),
+        "prefetch_count": shared.prefetch.now(),
         "rusage": host::usage(),
     })
 }
@@ -181,7 +181,7 @@ fn conf(shared: &Shared) -> Value {
         "broker_transport_options": {"visibility_timeout": options.lease.as_secs_f64()},
         "result_expires": options.result_expires.as_secs(),
         "worker_concurrency": shared.analyzer.threads(),
-        "worker_prefetch_count": shared.prefetch(),
+        "worker_prefetch_count": shared.prefetch.now(),
         "worker_send_task_events": shared.events.tasks(),
         "worker_enable_remote_control": options.remote_control,
         "worker_soft_shutdown_timeout": options.drain.as_secs_f64(),

@@ -8,17 +8,12 @@ use crate::{
 };
 use imgsys_types::{Failure, FailureReason, JobResult};
 use serde_json::Value;
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
-use tokio::sync::Semaphore;
+use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};
 
 /// The most threads that a worker may grow to.
 const MAX_THREADS: usize = 1024;
 /// The most tasks that it may then hold at once.
-const MAX_PREFETCH: usize = 1 << 20;
 /// SIGTERM, by which Python would end a task's process.
 const TERMINATED: u8 = 15;
 /// Why a task was not run, or not to its end.
@@ -123,33 +118,6 @@ impl Shared {
         self.settle(lease, Finish::task(released, result)).await;
         self.events.task(&id, revoked(false));
     }
-
-    /// Changes the number of tasks that are held at once.
-    fn change_prefetch(self: &Arc<Self>, by: usize, more: bool) {
-        let now = self.prefetch();
-        if more {
-            let by = by.min(MAX_PREFETCH.saturating_sub(now));
-            self.prefetch.store(now + by, Ordering::Relaxed);
-            self.permits.add_permits(by);
-            self.slots.add_permits(by);
-            return;
-        }
-        let fewer = by.min(now - 1);
-        self.prefetch.store(now - fewer, Ordering::Relaxed);
-        let shared = Arc::clone(self);
-        tokio::spawn(async move {
-            // Those that are held now may be more; it takes effect as they end.
-            let forget = async |semaphore: &Semaphore| {
-                for _ in 0..fewer {
-                    if let Ok(permit) = semaphore.acquire().await {
-                        permit.forget();
-                    }
-                }
-            };
-            let both = async { tokio::join!(forget(&shared.permits), forget(&shared.slots)) };
-            shared.stop.run_until_cancelled(both).await;
-        });
-    }
 }
 
 /// That a task was revoked; if `terminated`, while it ran.
@@ -231,11 +199,13 @@ fn resize(shared: &Arc<Shared>, arguments: &Arguments, grow: bool) -> Reply {
     let refused = |why: String| format!("RuntimeError({})", python::string(&why));
     shared.analyzer.resize(threads).map_err(refused)?;
     // As many a thread as before.
-    shared.change_prefetch(n.saturating_mul((shared.prefetch() / now).max(1)), grow);
-    shared.analyzer.prefetches(shared.prefetch());
+    shared.change_prefetch(
+        n.saturating_mul((shared.prefetch.least() / now).max(1)),
+        grow,
+    );
     info!(
         threads,
-        prefetch = shared.prefetch(),
+        prefetch = shared.prefetch.least(),
         "pool resized by remote control"
     );
     ok(if grow {
