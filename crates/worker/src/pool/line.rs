@@ -45,8 +45,10 @@ struct State {
     begun: u64,
     /// The present set of threads; 0 once there is to be none.
     set: u64,
-    /// How many of its threads sleep.
+    /// How many of its threads sleep, or have been woken and have not taken anything up yet.
     idle: usize,
+    /// How many of those have been woken: no more than may run, for the others would wake in vain.
+    woken: usize,
     watched: bool,
 }
 
@@ -159,6 +161,7 @@ impl Line {
                 begun: 0,
                 set: 0,
                 idle: 0,
+                woken: 0,
                 watched: false,
             }),
             news: Condvar::new(),
@@ -192,7 +195,7 @@ impl Line {
         let mut state = self.state();
         state.limit = limit;
         state.set += 1;
-        state.idle = 0;
+        (state.idle, state.woken) = (0, 0);
         self.news.notify_all();
         state.set
     }
@@ -218,7 +221,9 @@ impl Line {
         };
         let mut state = self.state();
         state.jobs.push_back(Box::new(pending));
-        if state.idle > 0 && state.has_room() {
+        let wakes = state.wakes();
+        drop(state);
+        if wakes {
             self.news.notify_one();
         }
     }
@@ -279,6 +284,8 @@ impl Line {
             // Those of a set that was replaced are not counted any more.
             if state.set == set {
                 state.idle -= 1;
+                // It may have woken by itself.
+                state.woken = state.woken.saturating_sub(1);
             }
         }
     }
@@ -338,6 +345,14 @@ impl State {
     /// Whether one more may run.
     fn has_room(&self) -> bool {
         self.running.len() + self.lost < self.limit
+    }
+
+    /// Whether one more is to be woken for a job that has come; counts it.
+    fn wakes(&mut self) -> bool {
+        let wakes =
+            self.idle > self.woken && self.running.len() + self.lost + self.woken < self.limit;
+        self.woken += usize::from(wakes);
+        wakes
     }
 }
 
