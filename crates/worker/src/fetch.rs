@@ -66,17 +66,7 @@ pub(crate) fn read_file<'a>(
 ) -> Result<&'a [u8], FetchError> {
     let Expected { sha256, size, .. } = *image;
     let name = sha256.to_string();
-    let directory = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
-    // If there is no directory of images at all, a disk is not mounted rather than an image lost.
-    let root = open(root, directory, Mode::empty())
-        .map_err(|error| FetchError::Away(format!("opening {}: {error}", root.display())))?;
-    let folder = openat(
-        &root,
-        &name[..2],
-        directory | OFlags::NOFOLLOW,
-        Mode::empty(),
-    );
-    let folder = folder.map_err(|error| below_root("the folder", error))?;
+    let folder = open_folder(root, &name[..2])?;
     let file = open_in(&folder, &name).map_err(|error| below_root("the file", error))?;
     let stat = fstat(&file).map_err(|error| FetchError::Away(error.to_string()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -98,6 +88,20 @@ pub(crate) fn read_file<'a>(
         verify(bytes, &sha256, size)?;
     }
     Ok(bytes)
+}
+
+/// Opens a folder of a directory of images.
+fn open_folder(root: &Path, name: &str) -> Result<OwnedFd, FetchError> {
+    let directory = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+    let below = directory | OFlags::NOFOLLOW;
+    // At once; a link in the last place is not followed.
+    if let Ok(folder) = open(root.join(name), below, Mode::empty()) {
+        return Ok(folder);
+    }
+    // If there is no directory of images at all, a disk is not mounted rather than an image lost.
+    let root = open(root, directory, Mode::empty())
+        .map_err(|error| FetchError::Away(format!("opening {}: {error}", root.display())))?;
+    openat(&root, name, below, Mode::empty()).map_err(|error| below_root("the folder", error))
 }
 
 /// Opens a file to be read, without noting when that was, if this may be left out: only the file's
