@@ -54,6 +54,8 @@ pub(crate) struct Book {
     waiting: Schedule,
     waiting_len: usize,
     sent: HashMap<JobId, Sent>,
+    /// What jobs have taken of late from when they were sent.
+    took: Duration,
     ended: HashMap<JobId, Ended>,
     /// Those to be asked about, some perhaps not any more: what counts is their mark in `unfinished`,
     /// or that they are in `unsure_others`.
@@ -76,6 +78,7 @@ impl Book {
             waiting: Schedule::default(),
             waiting_len: 0,
             sent: HashMap::new(),
+            took: Duration::ZERO,
             ended: HashMap::new(),
             unsure: VecDeque::new(),
             unsure_others: HashSet::new(),
@@ -298,7 +301,9 @@ impl Book {
         let id = run.job.id;
         self.settle(id);
         self.withdraw(id);
-        self.sent.remove(&id);
+        if let Some(sent) = self.sent.remove(&id) {
+            self.note_took(sent.since.elapsed());
+        }
         self.unfinished.remove(run);
         self.ended
             .entry(id)

@@ -17,12 +17,16 @@ use tracing::{debug, error, info, warn};
 const BATCH: usize = 256;
 /// While so many jobs are under way, those that wait gather for a while between batches, for a batch
 /// costs Redis and all who hear of it much the same with one job as with ten.
-const PLENTY: usize = 64;
-/// Until so many have gathered: a quarter of those that are under way at least, so that none waits for
+const PLENTY: usize = 16;
+/// So many that wait are enough.
+const ENOUGH: usize = 16;
+/// They gather for this part of what jobs have taken of late once they were sent, so that none waits for
 /// others longer than for a part of what it takes anyway.
-const ENOUGH: usize = PLENTY / 4;
-/// How long they gather at least, and at most.
-const GATHER: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
+const GATHER_PART: u32 = 4;
+/// At most so long, and at most so long once there are enough of them.
+const GATHER: (Duration, Duration) = (Duration::from_millis(16), Duration::from_millis(4));
+/// What is shorter is not worth a pause.
+const GATHER_MIN: Duration = Duration::from_millis(1);
 /// What has not ended this long after it was sent is told of: the history shows it from then on.
 const TELL_AFTER: Duration = Duration::from_millis(500);
 /// The share of Redis' memory limit beyond which nothing more is sent.
@@ -104,19 +108,20 @@ impl Dispatcher {
     }
 
     async fn gather(&self) {
-        let (least, most) = GATHER;
-        while let Some(gathered) = self.sent_at.map(|at| at.elapsed())
-            && gathered < most
-        {
-            {
+        let Some(sent_at) = self.sent_at else {
+            return;
+        };
+        loop {
+            let gather = {
                 let book = self.shared.book();
-                let enough = gathered >= least && book.turns() >= ENOUGH;
-                if enough || book.sent_len() < PLENTY {
-                    return;
-                }
+                gather_for(book.sent_len(), book.turns(), book.took())
+            };
+            let rest = gather.saturating_sub(sent_at.elapsed());
+            if rest.is_zero() {
+                return;
             }
-            let rest = least.saturating_sub(gathered);
-            tokio::time::sleep(if rest.is_zero() { least } else { rest }).await;
+            // There may be enough before all of it is over.
+            tokio::time::sleep(rest.min(GATHER.1)).await;
         }
     }
 
@@ -219,5 +224,34 @@ impl Dispatcher {
             }
         }
         self.is_full
+    }
+}
+
+/// How long after a batch the next is sent, while so many jobs are under way and so many wait.
+fn gather_for(under_way: usize, waiting: usize, took: Duration) -> Duration {
+    let most = if waiting < ENOUGH { GATHER.0 } else { GATHER.1 };
+    let gather = (took / GATHER_PART).min(most);
+    if under_way < PLENTY || gather < GATHER_MIN {
+        return Duration::ZERO;
+    }
+    gather
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_gather_for_a_part_of_what_they_take() {
+        let millis = Duration::from_millis;
+        // Few under way, or over at once: what comes is sent.
+        assert_eq!(gather_for(15, 1, millis(100)), Duration::ZERO);
+        assert_eq!(gather_for(1000, 1, millis(3)), Duration::ZERO);
+        assert_eq!(gather_for(16, 1, millis(8)), millis(2));
+        assert_eq!(gather_for(16, 15, millis(40)), millis(10));
+        // No longer for what takes long, and once there are enough.
+        assert_eq!(gather_for(16, 15, millis(90_000)), millis(16));
+        assert_eq!(gather_for(16, 16, millis(90_000)), millis(4));
+        assert_eq!(gather_for(16, 16, millis(8)), millis(2));
     }
 }
