@@ -1,6 +1,6 @@
 //! Five million rows, loaded in a few minutes.
 
-use crate::{bench::say, warm};
+use crate::bench::say;
 use anyhow::{Context, anyhow};
 use imgsys_local::Postgres;
 use postgres::{Client, NoTls};
@@ -55,9 +55,6 @@ pub(super) fn load(postgres: &Postgres) -> anyhow::Result<()> {
         || run(&url, &["VACUUM ANALYZE jobs"]),
         || run(&url, &["VACUUM ANALYZE predictions"]),
     )?;
-    // A page is to cost what it does on a machine that has the history in its memory: some hosts take
-    // memory back within minutes.
-    warm::files(&postgres.data().join("base"))?;
     say(format!(
         "all is ready after {:.0} s",
         start.elapsed().as_secs_f64()
