@@ -6,7 +6,7 @@ use crate::{
     groups::{GROUPS, Group},
     image::Images,
     load::{self, Plan, Until},
-    machine,
+    machine, place,
     report::{Report, markdown},
     scale::Scale,
     stats::float,
@@ -131,6 +131,7 @@ impl Run {
             time: Duration::from_secs(self.seconds.unwrap_or(seconds).max(1)),
             peer: self.peer.clone(),
         };
+        let place = place::make()?;
         let warm = self.warm()?;
         let mut report = Report::default();
         if !self.groups.is_empty() {
@@ -176,7 +177,7 @@ impl Run {
             say(format!("left out, for time is up: {}", late.join(", ")));
         }
         bench.stop();
-        drop(warm);
+        drop((warm, place));
         say(format!(
             "measured in {:.0} s",
             begun.elapsed().as_secs_f64()

@@ -33,6 +33,7 @@ mod image;
 mod limits;
 mod load;
 mod machine;
+mod place;
 mod processes;
 mod redis;
 mod report;

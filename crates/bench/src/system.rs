@@ -3,7 +3,7 @@
 use crate::{
     image::Images,
     load::{Plan, Until},
-    processes,
+    place, processes,
     wire::Wire,
 };
 use anyhow::{Context, bail};
@@ -282,6 +282,7 @@ impl Peer {
     fn start(program: &Path) -> anyhow::Result<Option<(Self, Up)>> {
         let mut child = Command::new(program)
             .arg("serve")
+            .env("TMPDIR", place::path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // A Ctrl-C is ours; it ends when we do.
