@@ -362,3 +362,23 @@ fn message(cause: &(dyn Any + Send)) -> String {
         .unwrap_or("for no stated reason")
         .to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_are_woken_than_may_run() {
+        let line = Line::new(2, 4, Duration::from_secs(1));
+        let mut state = line.state();
+        state.idle = 6;
+        let woken = [(); 4].map(|()| state.wakes());
+        assert_eq!(woken, [true, true, false, false]);
+        // One of them is up, and found nothing.
+        state.woken -= 1;
+        assert!(state.wakes());
+        // All are up already.
+        (state.idle, state.woken) = (1, 1);
+        assert!(!state.wakes());
+    }
+}
