@@ -13,7 +13,6 @@ use tracing::{info, warn};
 
 /// The most threads that a worker may grow to.
 const MAX_THREADS: usize = 1024;
-/// The most tasks that it may then hold at once.
 /// SIGTERM, by which Python would end a task's process.
 const TERMINATED: u8 = 15;
 /// Why a task was not run, or not to its end.
