@@ -263,6 +263,7 @@ async fn end_that_is_refused_keeps_no_other_waiting() {
     let options = WorkerOptions {
         prefetch: 64,
         prefetch_most: 0,
+        prefetch_within: Duration::ZERO,
         ..options(&url("imgsys-worker", "hunter2"), "one@test")
     };
     let worker = Worker::start(options);

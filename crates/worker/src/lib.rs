@@ -51,6 +51,8 @@ use uuid::Uuid;
 const PREFETCH_PER_THREAD: usize = 8;
 /// The same at most, while tasks take moments: each call of Redis costs much the same for one as for many.
 const PREFETCH_PER_THREAD_MOST: usize = 32;
+/// Which is as long as all that are held are done within this time.
+const PREFETCH_WITHIN: Duration = Duration::from_millis(5);
 
 /// Keeps sums of times, such as a deadline's, within what clocks can tell.
 const LONGEST_TASK: Duration = Duration::from_secs(24 * 3600);
@@ -104,6 +106,7 @@ pub async fn run_with(
         name: name.clone(),
         prefetch,
         prefetch_most,
+        prefetch_within: PREFETCH_WITHIN,
         lease: worker.lease,
         task_time: patience.in_all(),
         max_retries: worker.max_retries,

@@ -134,9 +134,11 @@ pub struct WorkerOptions {
     pub name: String,
     /// Tasks held at once, which all run at once; those that wait for their time don't count.
     pub prefetch: usize,
-    /// Up to so many are held while they take moments: no more than are done within 5 ms. No more than
-    /// [`WorkerOptions::prefetch`] if this is less.
+    /// Up to so many are held, as long as all of them are done within [`WorkerOptions::prefetch_within`];
+    /// never more than [`WorkerOptions::prefetch`] if this is not more.
     pub prefetch_most: usize,
+    /// See there: how long what is urgent may wait for what is held.
+    pub prefetch_within: Duration,
     /// How long a message stays this worker's without a sign of life. All workers of a queue must
     /// agree.
     pub lease: Duration,
@@ -208,8 +210,11 @@ pub async fn work(
 ) -> Result<Drained, QueueError> {
     let link = Link::new(&options.url)?;
     let (finish, ends) = mpsc::unbounded_channel();
-    let prefetch = options.prefetch.clamp(1, Semaphore::MAX_PERMITS / 2);
-    let prefetch_most = options.prefetch_most.min(Semaphore::MAX_PERMITS / 2);
+    let prefetch = Prefetch::new(
+        options.prefetch,
+        options.prefetch_most,
+        options.prefetch_within,
+    );
     let shared = Arc::new(Shared {
         events: Arc::new(Events::new(&options.name, options.events)),
         options: WorkerOptions {
@@ -219,15 +224,15 @@ pub async fn work(
         link: link.clone(),
         analyzer,
         leases: Leases::new(),
-        permits: Arc::new(Semaphore::new(prefetch)),
-        slots: Semaphore::new(prefetch),
+        permits: Arc::new(Semaphore::new(prefetch.now())),
+        slots: Semaphore::new(prefetch.now()),
         delayed: Arc::default(),
         finish,
         finished: AtomicU64::new(0),
         stop: CancellationToken::new(),
         fetching: TaskTracker::new(),
         control: Control::new(shutdown.child_token()),
-        prefetch: Prefetch::new(prefetch, prefetch_most),
+        prefetch,
         begun: Instant::now(),
     });
     let end = CancellationToken::new();

@@ -14,8 +14,6 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
-/// More than the least number of tasks are held only as far as all of them are done within this time.
-const WAIT: Duration = Duration::from_millis(5);
 /// How long is counted what ends.
 const COUNT: Duration = Duration::from_millis(50);
 /// So many are held at most, whatever a remote control says.
@@ -28,18 +26,22 @@ pub(super) struct Prefetch {
     least: AtomicUsize,
     /// Held besides, at present.
     more: AtomicUsize,
-    /// Held besides at most.
-    most_more: usize,
+    /// Held at first whatever they take, and at most: in this proportion they stay.
+    first: (usize, usize),
+    /// More than the least number are held only as far as all of them are done within this time.
+    within: Duration,
     /// When it was counted last, and how many tasks had ended then.
     counted: Mutex<(Instant, u64)>,
 }
 
 impl Prefetch {
-    pub(super) fn new(least: usize, most: usize) -> Self {
+    pub(super) fn new(least: usize, most: usize, within: Duration) -> Self {
+        let least = least.clamp(1, MOST);
         Self {
             least: AtomicUsize::new(least),
             more: AtomicUsize::new(0),
-            most_more: most.saturating_sub(least),
+            first: (least, most.clamp(least, MOST)),
+            within,
             counted: Mutex::new((Instant::now(), 0)),
         }
     }
@@ -54,32 +56,39 @@ impl Prefetch {
         self.least() + self.more.load(Ordering::Relaxed)
     }
 
+    /// How many may be held besides.
+    fn most_more(&self) -> usize {
+        let (least, most) = self.first;
+        self.least().saturating_mul(most - least) / least
+    }
+
     /// How many are to be held besides, by how many have ended since it was counted last; `None` if that is
     /// not long ago.
     fn count(&self, ended: u64) -> Option<usize> {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, before) = *counted;
-        let took = at.elapsed();
+        let now = Instant::now();
+        let took = now - at;
         if took < COUNT {
             return None;
         }
-        *counted = (Instant::now(), ended);
-        Some(more(ended - before, took, self.least(), self.most_more))
+        *counted = (now, ended);
+        Some(self.more(ended - before, took))
     }
-}
 
-/// How many are to be held besides the least number, if so many have ended in this time.
-fn more(ended: u64, took: Duration, least: usize, most: usize) -> usize {
-    let soon = u128::from(ended) * WAIT.as_micros() / took.as_micros().max(1);
-    let soon = usize::try_from(soon).unwrap_or(usize::MAX);
-    soon.saturating_sub(least).min(most)
+    /// How many are to be held besides, if so many have ended in this time.
+    fn more(&self, ended: u64, took: Duration) -> usize {
+        let soon = u128::from(ended) * self.within.as_micros() / took.as_micros().max(1);
+        let soon = usize::try_from(soon).unwrap_or(usize::MAX);
+        soon.saturating_sub(self.least()).min(self.most_more())
+    }
 }
 
 impl Shared {
     /// Holds more or fewer tasks from now on, as quickly as they have been done of late.
     pub(super) fn adapt_prefetch(self: &Arc<Self>) {
         let prefetch = &self.prefetch;
-        if prefetch.most_more == 0 {
+        if prefetch.most_more() == 0 {
             return;
         }
         let Some(more) = prefetch.count(self.finished.load(Ordering::Relaxed)) else {
@@ -136,23 +145,30 @@ impl Shared {
 mod tests {
     use super::*;
 
+    const WITHIN: Duration = Duration::from_millis(5);
+
     #[test]
     fn only_what_is_done_in_moments_is_held_besides() {
         let second = Duration::from_secs(1);
+        let prefetch = Prefetch::new(16, 64, WITHIN);
         // Slow tasks, none, and as many as are held anyway.
         for ended in [0, 20, 3200] {
-            assert_eq!(more(ended, second, 16, 48), 0, "{ended}");
+            assert_eq!(prefetch.more(ended, second), 0, "{ended}");
         }
         // 5 ms of 6 400 a second are 32.
-        assert_eq!(more(6_400, second, 16, 48), 16);
-        assert_eq!(more(640, second / 10, 16, 48), 16);
-        assert_eq!(more(1_000_000, second, 16, 48), 48);
-        assert_eq!(more(u64::MAX, Duration::ZERO, 16, 48), 48);
+        assert_eq!(prefetch.more(6_400, second), 16);
+        assert_eq!(prefetch.more(640, second / 10), 16);
+        assert_eq!(prefetch.more(1_000_000, second), 48);
+        assert_eq!(prefetch.more(u64::MAX, Duration::ZERO), 48);
+        // Who was told one number holds no more.
+        assert_eq!(Prefetch::new(16, 0, WITHIN).more(1_000_000, second), 0);
     }
 
     #[test]
     fn it_is_counted_now_and_then() {
-        let prefetch = Prefetch::new(4, 12);
+        let prefetch = Prefetch::new(2, 6, WITHIN);
+        // As after remote control.
+        prefetch.least.store(4, Ordering::Relaxed);
         assert_eq!(prefetch.count(1000), None);
         std::thread::sleep(COUNT);
         assert_eq!(prefetch.count(100_000), Some(8));

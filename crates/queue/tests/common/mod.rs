@@ -307,6 +307,7 @@ pub fn options(url: &str, name: &str) -> WorkerOptions {
         name: name.to_owned(),
         prefetch: 8,
         prefetch_most: 0,
+        prefetch_within: Duration::ZERO,
         lease: Duration::from_secs(1),
         task_time: Duration::from_secs(20),
         max_retries: 3,
