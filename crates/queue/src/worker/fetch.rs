@@ -91,7 +91,6 @@ impl Fetcher {
 
     /// Permits to hold messages, at least one; `None` when the worker stops.
     async fn permits(&self) -> Option<Vec<OwnedSemaphorePermit>> {
-        self.shared.adapt_prefetch();
         let control = &self.shared.control;
         let semaphore = &self.shared.permits;
         let first = loop {
@@ -111,8 +110,11 @@ impl Fetcher {
                 break first;
             }
         };
+        // Only now it is known how long those took that had to end first.
+        self.shared.adapt_prefetch();
+        let most = self.shared.prefetch.now().min(MAX_POP);
         let mut permits = vec![first];
-        while permits.len() < MAX_POP
+        while permits.len() < most
             && let Ok(permit) = Arc::clone(semaphore).try_acquire_owned()
         {
             permits.push(permit);

@@ -125,17 +125,24 @@ impl Shared {
             self.slots.add_permits(by);
             return;
         }
+        // Those that are in use are taken away as their tasks end, all of them before others are taken.
+        let forget = async |semaphore: &Semaphore, by| {
+            if let Ok(by) = u32::try_from(by)
+                && let Ok(permits) = semaphore.acquire_many(by).await
+            {
+                permits.forget();
+            }
+        };
+        let permits = by - self.permits.forget_permits(by);
+        let slots = by - self.slots.forget_permits(by);
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            // Those that are held now may be more; it takes effect as they end.
-            let forget = async |semaphore: &Semaphore| {
-                for _ in 0..by {
-                    if let Ok(permit) = semaphore.acquire().await {
-                        permit.forget();
-                    }
-                }
+            let both = async {
+                tokio::join!(
+                    forget(&shared.permits, permits),
+                    forget(&shared.slots, slots)
+                )
             };
-            let both = async { tokio::join!(forget(&shared.permits), forget(&shared.slots)) };
             shared.stop.run_until_cancelled(both).await;
         });
     }
