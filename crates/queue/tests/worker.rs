@@ -52,6 +52,23 @@ async fn finished_task_has_event_news_and_result_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn results_that_are_not_kept_are_not_written() {
+    let redis = Redis::start();
+    let server = ServerId::generate();
+    let mut options = options(&redis.url(), "one@test");
+    options.result_expires = Duration::ZERO;
+    let worker = Worker::start(options);
+    // One by itself, and enough for many to end in one call.
+    for (count, ended) in [(1, 1), (100, 101)] {
+        dispatch(&redis, &tasks(server, "file:///cat", count)).await;
+        until("they have ended", || redis.ends().len() == ended);
+    }
+    let results: Vec<String> = redis.connection().keys(names().task_result("*")).unwrap();
+    assert_eq!(results, Vec::<String>::new());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn worker_wakes_for_each_priority_and_takes_the_urgent_first() {
     let redis = Redis::start();
     let server = ServerId::generate();

@@ -192,7 +192,9 @@ impl Fetcher {
                 Err(rejected) => self
                     .shared
                     .end(Finish::rejected(&lease, &raw, *rejected, name)),
-                Ok(task) => {
+                Ok(mut task) => {
+                    // One that is not kept is not made.
+                    task.kin.ignore_result |= self.shared.options.result_expires.is_zero();
                     let task = Arc::new(task);
                     if self.shared.leases.hold(&lease, &task) {
                         tasks.push(Popped {
