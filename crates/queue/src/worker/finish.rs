@@ -4,6 +4,8 @@
 //! lost does no harm, for the script does nothing twice.
 
 mod many;
+#[cfg(test)]
+mod tests;
 
 use super::leases::Released;
 use crate::{
