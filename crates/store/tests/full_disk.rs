@@ -4,42 +4,13 @@
 
 mod common;
 
-use common::{job, noise, open, result};
+use common::{Disk, job, noise, open, result};
 use imgsys_store::{Accepted, Image, StoreError};
-use std::{fs, path::Path, process::Command};
-
-/// A small file system of its own, unmounted in the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None` where the test may not mount.
-    fn mount(megabytes: u32) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let size = format!("size={megabytes}m");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(dir.path())
-            .status();
-        mounted
-            .is_ok_and(|status| status.success())
-            .then(|| Self(dir))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.0.path()).status();
-        assert!(unmounted.unwrap().success());
-    }
-}
+use std::fs;
 
 #[tokio::test]
 async fn a_full_disk_refuses_images_and_nothing_else() {
-    let Some(disk) = SmallDisk::mount(48) else {
+    let Some(disk) = Disk::mount("tmpfs", "size=48m") else {
         eprintln!("skipped: mounting needs root");
         return;
     };

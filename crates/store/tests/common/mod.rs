@@ -6,7 +6,8 @@ use imgsys_types::{
     Digest, Failure, FailureReason, Job, JobId, JobResult, Owner, Priority, ServerId, Timestamp,
 };
 use sha2::{Digest as _, Sha256};
-use std::path::Path;
+use std::{path::Path, process::Command};
+use tempfile::TempDir;
 
 pub(crate) fn options(dir: &Path, durability: Durability) -> StoreOptions {
     StoreOptions {
@@ -59,4 +60,32 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
         (state >> 56) as u8
     };
     (0..len).map(|_| next()).collect()
+}
+
+/// A file system of its own, unmounted in the end.
+pub(crate) struct Disk(TempDir);
+
+impl Disk {
+    /// `None` where the test may not mount.
+    pub(crate) fn mount(kind: &str, options: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", kind, "-o", options, kind])
+            .arg(dir.path())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then(|| Self(dir))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0.path()).status();
+        assert!(unmounted.unwrap().success());
+    }
 }
