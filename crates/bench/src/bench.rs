@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) time: Duration,
     /// The program that starts the peer.
     pub(crate) peer: Option<PathBuf>,
+    /// Whether ours keeps Celery's results of tasks.
+    pub(crate) celery_results: bool,
 }
 
 /// A load that is put on systems in turns.
@@ -75,8 +77,9 @@ impl Bench {
     pub(crate) fn systems(&mut self) -> anyhow::Result<&mut Vec<System>> {
         if self.systems.is_empty() {
             say("starting what is compared");
-            self.systems.push(System::ours(NONE, "none")?);
-            self.systems.push(System::ours(FSYNC, "fsync")?);
+            let results = self.options.celery_results;
+            self.systems.push(System::ours(NONE, "none", results)?);
+            self.systems.push(System::ours(FSYNC, "fsync", results)?);
             if let Some(program) = &self.options.peer {
                 self.systems.extend(System::peer(program)?);
             }

@@ -66,6 +66,9 @@ struct Run {
     /// been up for a while; so does --quick
     #[arg(long)]
     cold: bool,
+    /// Let ours keep Celery's results of tasks, as it does unless it is told otherwise; the peer keeps none
+    #[arg(long)]
+    celery_results: bool,
     /// The program that starts the peer
     #[arg(long)]
     peer: Option<PathBuf>,
@@ -130,6 +133,7 @@ impl Run {
             repetitions: self.repetitions.unwrap_or(repetitions).max(1),
             time: Duration::from_secs(self.seconds.unwrap_or(seconds).max(1)),
             peer: self.peer.clone(),
+            celery_results: self.celery_results,
         };
         let place = place::make()?;
         let warm = self.warm()?;
@@ -138,10 +142,15 @@ impl Run {
             report = Report::earlier(&self.report);
         }
         report.machine = format!(
-            "{}{}; loads of {} s, medians of {}.",
+            "{}{}{}; loads of {} s, medians of {}.",
             machine::describe(),
             if warm.is_some() {
                 "; memory in use before"
+            } else {
+                ""
+            },
+            if self.celery_results {
+                "; Celery's results kept"
             } else {
                 ""
             },

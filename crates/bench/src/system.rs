@@ -52,9 +52,18 @@ enum Kind {
 pub(crate) const STORES: [&str; 2] = ["redis", "postgres"];
 
 impl System {
-    /// Ours, with one worker that looks at an image's header and simulates the rest.
-    pub(crate) fn ours(name: &'static str, durability: &str) -> anyhow::Result<Self> {
-        Self::start(name, noop().set("server.durability", durability))
+    /// Ours, with one worker that looks at an image's header and simulates the rest. Like the peer it keeps
+    /// no Celery results, for its client has the answer, unless they are asked for.
+    pub(crate) fn ours(
+        name: &'static str,
+        durability: &str,
+        celery_results: bool,
+    ) -> anyhow::Result<Self> {
+        let mut builder = noop().set("server.durability", durability);
+        if !celery_results {
+            builder = builder.set("celery.result_expires", "0s");
+        }
+        Self::start(name, builder)
     }
 
     fn of(name: &'static str, stack: Stack) -> Self {
