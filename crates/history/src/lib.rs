@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`mod@migrate`] | the schema's versions (`sql/` at the top of the repository) and how they are applied |
 //! | [`mod@write`] | [`Writer`]: batches of events become rows, in any order, each once; for the persister |
-//! | [`read`] | [`Reader`]: pages of an owner's history, jobs by id; for the server |
+//! | [`read`] | [`Reader`]: pages of the history, jobs by id; for the server |
+//! | `page` | which statements find a page, one after the other |
 //! | `erase` | a reader erases what is personal of a job |
 //! | `address` | the connection string, with libpq's words for TLS |
 //! | `connection` | how a connection is set up, and what an error of PostgreSQL means |
@@ -24,6 +25,7 @@ mod batch;
 mod connection;
 mod erase;
 pub mod migrate;
+mod page;
 mod query;
 mod rare;
 pub mod read;

@@ -5,7 +5,7 @@ use crate::{
     value::{COLUMNS, text, time},
     way::Way,
 };
-use imgsys_types::{Cursor, HistoryFilter, Owner, Whose};
+use imgsys_types::{Cursor, HistoryFilter, Owner};
 use postgres_types::{ToSql, Type};
 
 /// A value and its type, as a statement takes them.
@@ -20,6 +20,18 @@ const OWNERS: &str = "WITH RECURSIVE owners (owner_name) AS (
     FROM owners WHERE owner_name IS NOT NULL)
  ";
 
+/// How many of an owner's jobs tell how close they are.
+const CLOSE: u32 = 10;
+
+/// Whose jobs a statement is of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Of<'a> {
+    /// This owner's.
+    One(&'a Owner),
+    /// Those of all owners, but of this one.
+    AllBut(Option<&'a Owner>),
+}
+
 /// A statement and its values.
 pub(crate) struct Query {
     pub(crate) sql: String,
@@ -31,25 +43,29 @@ impl Query {
     /// is made of a page of each, for which there are indexes. [`Way::Near`] finds the page only if
     /// it is a full one.
     pub(crate) fn page(
-        whose: &Whose,
+        of: Of<'_>,
         filter: &HistoryFilter,
         after: Option<Cursor>,
         limit: u32,
         way: Way,
     ) -> Self {
-        let (mut query, parts) = Self::parts(whose, filter, after, limit);
+        let (mut query, parts) = Self::parts(of, filter, after, limit);
         let part = parts.part(way).sql(way);
-        let (owners, jobs) = match whose {
-            Whose::One(_) => ("", part),
-            Whose::All => (
-                OWNERS,
-                format!(
-                    "SELECT of_one.* FROM owners, LATERAL ({part}) of_one
-                     WHERE owner_name IS NOT NULL
+        let (owners, jobs) = match of {
+            Of::One(_) => ("", part),
+            Of::AllBut(left_out) => {
+                let mut those = "owner_name IS NOT NULL".to_owned();
+                if let Some(owner) = left_out {
+                    let owner = query.value(owner.as_str().to_owned(), Type::TEXT);
+                    and(&mut those, &format!("owner_name <> {owner}"));
+                }
+                let jobs = format!(
+                    "SELECT of_one.* FROM owners, LATERAL ({part}) of_one WHERE {those}
                      ORDER BY submitted_at DESC, id DESC LIMIT {}",
                     parts.limit
-                ),
-            ),
+                );
+                (OWNERS, jobs)
+            }
         };
         query.sql = format!(
             "{owners}SELECT {COLUMNS} FROM ({jobs}) j
@@ -67,15 +83,29 @@ impl Query {
         after: Option<Cursor>,
         ways: &[Way],
     ) -> Self {
-        let (mut query, parts) = Self::parts(&owner.clone().into(), filter, after, 0);
+        let (mut query, parts) = Self::parts(Of::One(owner), filter, after, 0);
         let each: Vec<&str> = ways.iter().map(|way| parts.by(*way)).collect();
         query.sql = parts.part(Way::Near).sample(&each);
         query
     }
 
+    /// The owner whose jobs next after the place are the closest to each other, whatever they are; no row
+    /// if all have but a few.
+    pub(crate) fn busiest(filter: &HistoryFilter, after: Option<Cursor>) -> Self {
+        let (mut query, parts) = Self::parts(Of::AllBut(None), filter, after, 0);
+        query.sql = format!(
+            "{OWNERS}SELECT owner_name
+             FROM owners, LATERAL (SELECT submitted_at FROM jobs WHERE owner = owner_name AND deleted_at IS NULL{}
+                                   ORDER BY submitted_at DESC, id DESC OFFSET {CLOSE} LIMIT 1) AS last
+             ORDER BY submitted_at DESC LIMIT 1",
+            parts.time
+        );
+        query
+    }
+
     /// The conditions, with their values in a statement that is not written yet.
     fn parts(
-        whose: &Whose,
+        of: Of<'_>,
         filter: &HistoryFilter,
         after: Option<Cursor>,
         limit: u32,
@@ -84,9 +114,9 @@ impl Query {
             sql: String::new(),
             values: Vec::new(),
         };
-        let owner = match whose {
-            Whose::One(owner) => query.value(owner.as_str().to_owned(), Type::TEXT),
-            Whose::All => "owner_name".into(),
+        let owner = match of {
+            Of::One(owner) => query.value(owner.as_str().to_owned(), Type::TEXT),
+            Of::AllBut(_) => "owner_name".into(),
         };
         let (time, since, below) = query.time(filter, after);
         let parts = Parts {

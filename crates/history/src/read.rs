@@ -1,4 +1,4 @@
-//! Reading: pages of an owner's history, and jobs by id.
+//! Reading: connections that read, and jobs by id; pages of the history are in `page`.
 //!
 //! Every call ends within two seconds, whatever state PostgreSQL is in: the server decides nothing
 //! while it can't ask. A connection is made when one is needed.
@@ -7,13 +7,12 @@ use crate::{
     address::{Address, AddressError},
     connection::{Advice, Fault, fault, interpret_statements, limit_statements},
     migrate::pending,
-    query::{Param, Query},
+    query::Param,
     similar::Search,
     value::{COLUMNS, RowError, record, standing},
-    way::{Way, is_contradiction, way, ways},
 };
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
-use imgsys_types::{Cursor, Digest, HistoryFilter, JobId, JobRecord, Owner, PerceptualHash, Whose};
+use imgsys_types::{Digest, JobId, JobRecord, Owner, PerceptualHash};
 use postgres_types::Type;
 use std::{fmt, time::Duration};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
@@ -21,7 +20,7 @@ use tokio_postgres::{Row, error::SqlState};
 use uuid::Uuid;
 
 /// How long a call may take, the wait for a connection included.
-const DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -91,72 +90,6 @@ impl Reader {
             .build()
             .map_err(|error| ReadError::Other(error.into()))?;
         Ok(Self { pool })
-    }
-
-    /// A page of the history, newest first: up to `limit` jobs that the filter lets pass, from the
-    /// newest, or from the one after `after`.
-    pub async fn page(
-        &self,
-        whose: &Whose,
-        filter: &HistoryFilter,
-        after: Option<Cursor>,
-        limit: u32,
-    ) -> Result<Vec<JobRecord>, ReadError> {
-        if is_contradiction(filter) {
-            return Ok(Vec::new());
-        }
-        let mut best = way(filter);
-        if let Whose::One(owner) = whose {
-            let sampled = self.rarest(owner, filter, after, limit).await?;
-            // Names and confidences are near the place as a rule, and looking there costs little.
-            let near = match sampled {
-                Some(Way::Near) => true,
-                Some(way) => {
-                    best = way;
-                    false
-                }
-                None => matches!(best, Way::Names | Way::Confidences),
-            };
-            if near {
-                let query = Query::page(whose, filter, after, limit, Way::Near);
-                let rows = self.query(&query.sql, &query.params()).await?;
-                if rows.len() >= limit as usize {
-                    return records(&rows);
-                }
-            }
-        }
-        let query = Query::page(whose, filter, after, limit, best);
-        let rows = self.query(&query.sql, &query.params()).await?;
-        records(&rows)
-    }
-
-    /// Of several ways in which jobs that pass can be found, the one by the condition that fewest of the
-    /// jobs next after the place meet; [`Way::Near`] if those have the page. `None` if there is one way.
-    async fn rarest(
-        &self,
-        owner: &Owner,
-        filter: &HistoryFilter,
-        after: Option<Cursor>,
-        limit: u32,
-    ) -> Result<Option<Way>, ReadError> {
-        let ways = ways(filter);
-        if ways.len() < 2 {
-            return Ok(None);
-        }
-        let query = Query::sample(owner, filter, after, &ways);
-        let rows = self.query(&query.sql, &query.params()).await?;
-        let mut counts = Vec::with_capacity(1 + ways.len());
-        for column in 0..=ways.len() {
-            let row = rows.first();
-            counts.push(row.map_or(Ok(0), |row| row.try_get::<_, i64>(column))?);
-        }
-        if counts[0] >= i64::from(limit) {
-            return Ok(Some(Way::Near));
-        }
-        let counted = counts[1..].iter().zip(ways);
-        let counted = counted.map(|(count, way)| ((*count).max(way.at_least()), way));
-        // The first of equals.
-        Ok(counted.min_by_key(|(count, _)| *count).map(|(_, way)| way))
     }
 
     /// The jobs with these ids, of whatever owner, in no order; those that are not there, or were
@@ -260,7 +193,17 @@ impl Reader {
         sql: &str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, ReadError> {
-        let deadline = Instant::now() + DEADLINE;
+        self.query_until(sql, params, Instant::now() + DEADLINE)
+            .await
+    }
+
+    /// The same, if it is one of several that have to be done by then.
+    pub(crate) async fn query_until(
+        &self,
+        sql: &str,
+        params: &[Param<'_>],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, ReadError> {
         loop {
             let connection = timeout_at(deadline, self.pool.get()).await?;
             let connection = connection.map_err(|error| ReadError::Unavailable(Some(error)))?;
@@ -306,7 +249,7 @@ pub(crate) fn of_image_params<'a>(owner: &'a &'a str, sha256: &'a &'a [u8]) -> [
     [(owner, Type::TEXT), (sha256, Type::BYTEA)]
 }
 
-fn records(rows: &[Row]) -> Result<Vec<JobRecord>, ReadError> {
+pub(crate) fn records(rows: &[Row]) -> Result<Vec<JobRecord>, ReadError> {
     let records: Result<_, RowError> = rows.iter().map(record).collect();
     Ok(records?)
 }

@@ -1,11 +1,11 @@
 use super::*;
 use crate::{
-    connect,
+    Reader, connect,
     erase::{DELETED, NEEDED},
     migrate,
     way::{is_contradiction, way, ways},
 };
-use imgsys_types::{JobId, JobState, Timestamp};
+use imgsys_types::{JobId, JobState, Timestamp, Whose};
 
 #[test]
 fn what_begins_with_a_prefix_is_before_the_first_text_behind_it() {
@@ -22,13 +22,8 @@ fn what_begins_with_a_prefix_is_before_the_first_text_behind_it() {
     }
 }
 
-/// PostgreSQL's plan for a page, with these values.
-fn plan(client: &mut postgres::Client, filter: &HistoryFilter) -> String {
-    let after = Cursor {
-        submitted_at: Timestamp::from_micros(5_400_000_000_000),
-        job: JobId::from_bytes([0; 16]),
-    };
-    let query = Query::page(&Owner::local().into(), filter, Some(after), 50, way(filter));
+/// PostgreSQL's plan for a statement, with its values.
+fn plan(client: &mut postgres::Client, query: &Query) -> String {
     let rows = client.query_typed(&format!("EXPLAIN {}", query.sql), &query.params());
     let lines = rows.unwrap().into_iter().map(|row| row.get(0));
     lines.collect::<Vec<String>>().join("\n")
@@ -81,8 +76,19 @@ fn each_filter_has_its_index() {
         ("jobs_by_analyzer", HistoryFilter { analyzer, since, ..none() }),
         ("jobs_by_analyzer", HistoryFilter { except_version, min_confidence, ..none() }),
     ];
+    let local = Owner::local();
+    let after = Some(Cursor {
+        submitted_at: Timestamp::from_micros(5_400_000_000_000),
+        job: JobId::from_bytes([0; 16]),
+    });
     for (index, filter) in cases {
-        let plan = plan(&mut client, &filter);
+        let of = |of| Query::page(of, &filter, after, 50, way(&filter));
+        let of_all = [Query::busiest(&filter, after), of(Of::AllBut(Some(&local)))];
+        for query in of_all {
+            let plan = plan(&mut client, &query);
+            assert!(!plan.contains("Seq Scan on jobs"), "{filter:?}\n{plan}");
+        }
+        let plan = plan(&mut client, &of(Of::One(&local)));
         assert!(
             plan.contains(&format!("using {index} on jobs")),
             "{filter:?}\n{plan}"
@@ -150,7 +156,7 @@ fn of_two_upper_ends_the_lower_one_is_asked_for() {
             job: JobId::from_bytes([0; 16]),
         };
         let query = Query::page(
-            &Owner::local().into(),
+            Of::One(&Owner::local()),
             &filter,
             Some(after),
             10,
@@ -164,7 +170,7 @@ fn of_two_upper_ends_the_lower_one_is_asked_for() {
 #[test]
 fn only_what_is_set_is_asked_for() {
     let query = Query::page(
-        &Owner::local().into(),
+        Of::One(&Owner::local()),
         &HistoryFilter::default(),
         None,
         10,
@@ -200,14 +206,20 @@ const SCATTERED: &str = "
          LATERAL (SELECT CASE WHEN state = 'done' THEN n % 100 END AS conf) AS c;
     ANALYZE jobs";
 
+/// Something for each, whatever it is: these pages are of jobs.
+const PREDICTED: &str = "
+    INSERT INTO predictions (job_id, run, finished_at, queued_us, analysis_us, attempts, state, reason, detail)
+    SELECT id, run, finished_at, 1, 1, 1, 'failed', 'invalid_image', '' FROM jobs";
+
 #[test]
 fn each_way_finds_the_same_page() {
     let server = imgsys_local::TestPostgres::start().unwrap();
     let mut client = connect(&server.url()).unwrap();
     migrate(&mut client).unwrap();
     client.batch_execute(SCATTERED).unwrap();
-    let mut ids = |whose: &Whose, filter: &HistoryFilter, after, limit, way| {
-        let query = Query::page(whose, filter, after, limit, way);
+    client.batch_execute(PREDICTED).unwrap();
+    let mut ids = |of: Of<'_>, filter: &HistoryFilter, after, limit, way| {
+        let query = Query::page(of, filter, after, limit, way);
         let rows = client.query_typed(&query.sql, &query.params()).unwrap();
         let ids = rows.into_iter().map(|row| row.get(0));
         ids.collect::<Vec<uuid::Uuid>>()
@@ -242,23 +254,33 @@ fn each_way_finds_the_same_page() {
         Some(2009),
         Some(1980),
     ];
-    let one = Whose::One(Owner::local());
-    for whose in [one, Whose::All] {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let reader = Reader::new(&server.url(), 1).unwrap();
+    let local = Owner::local();
+    for whose in [Whose::One(local.clone()), Whose::All] {
+        let of = match &whose {
+            Whose::One(owner) => Of::One(owner),
+            Whose::All => Of::AllBut(None),
+        };
         for filter in &filters {
             for (place, limit) in places.into_iter().zip([10, 51, 51, 400, 51, 400]) {
                 let after = place.map(|place| Cursor {
                     submitted_at: year(place),
                     job: JobId::from_bytes([7; 16]),
                 });
-                let plain = ids(&whose, filter, after, limit, Way::Time);
+                let plain = ids(of, filter, after, limit, Way::Time);
                 for way in ways(filter) {
-                    let found = ids(&whose, filter, after, limit, way);
+                    let found = ids(of, filter, after, limit, way);
                     assert_eq!(found, plain, "{way:?} {whose:?} {filter:?} {place:?}");
                 }
+                let page = reader.page(&whose, filter, after, limit);
+                let page = runtime.block_on(page).unwrap();
+                let page: Vec<_> = page.iter().map(|record| record.job.id.uuid()).collect();
+                assert_eq!(page, plain, "{whose:?} {filter:?} {place:?}");
                 if whose == Whose::All {
                     continue;
                 }
-                let near = ids(&whose, filter, after, limit, Way::Near);
+                let near = ids(of, filter, after, limit, Way::Near);
                 assert!(
                     near.len() < limit as usize || near == plain,
                     "{filter:?} {place:?}"
