@@ -20,7 +20,8 @@ const OWNERS: &str = "WITH RECURSIVE owners (owner_name) AS (
     FROM owners WHERE owner_name IS NOT NULL)
  ";
 
-/// How many of an owner's jobs tell how close they are.
+/// How many of an owner's jobs tell how close they are. Few, for all owners are asked; who is taken
+/// for the busiest matters only to how long a page takes.
 const CLOSE: u32 = 10;
 
 /// Whose jobs a statement is of.
